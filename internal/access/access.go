@@ -1,0 +1,228 @@
+// Package access is the only door to EUII: policy, then a durable record, then decryption. It promises that no value
+// leaves it unless policy allowed this actor, this purpose, this subject and these fields, and the record of it is
+// already committed under a signed checkpoint. If either cannot be had, it gives nothing.
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/access/internal/grant"
+	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
+)
+
+// ErrUnavailable means that no decision or no durable record can be had now. Nothing was released; trying again later
+// is right.
+var ErrUnavailable = errors.New("nothing can be disclosed now, because it cannot be recorded")
+
+// ErrDenied means that policy said no. The denial is recorded.
+var ErrDenied = errors.New("denied by policy")
+
+// How long a grant and its ticket live. A ticket is taken at once; a conversation is followed for an hour and renewed.
+const (
+	grantValid        = time.Minute
+	ticketValid       = 15 * time.Second
+	conversationValid = time.Hour
+)
+
+// Gate decides, records and opens. It is safe for concurrent use.
+type Gate struct {
+	policy *policy.Engine
+	log    *pglog.Log
+	ring   *keyring.Ring
+	pool   *pgxpool.Pool
+	now    func() time.Time
+	logger *slog.Logger
+	tracer trace.Tracer
+	refs   refCache
+}
+
+// Config is what a Gate is made of; every field is needed.
+type Config struct {
+	Policy *policy.Engine
+	Log    *pglog.Log
+	Ring   *keyring.Ring
+	Pool   *pgxpool.Pool // the service's role
+	Now    func() time.Time
+	Logger *slog.Logger
+	Tracer trace.TracerProvider
+}
+
+// New makes a Gate.
+func New(c Config) *Gate {
+	return &Gate{policy: c.Policy, log: c.Log, ring: c.Ring, pool: c.Pool, now: c.Now, logger: c.Logger,
+		tracer: c.Tracer.Tracer("counterfoil/internal/access")}
+}
+
+// Scene is where a question arises: a conversation as storage knows it, and the settings of its organisation. The
+// organisation of a subject is the one of the row it was found in, never the caller's.
+type Scene struct {
+	Conversation chat.Conversation
+	Settings     chat.Settings
+	Request      string // id of the request that asks
+}
+
+// question is one question to the policy together with what its record needs.
+type question struct {
+	who         principal.Principal
+	purpose     policy.Purpose
+	audience    string
+	subjectKind string
+	subject     uuid.UUID // for messages the conversation
+	row         uuid.UUID
+	fields      []euii.Field
+	scene       Scene
+	kind        audit.Kind // of the record if allowed
+	messages    int        // for message bodies: up to which event
+	valid       time.Duration
+}
+
+// answer is what became of a question that was allowed: the grant, the receipt and the ciphertexts.
+type answer struct {
+	decision policy.Decision
+	receipt  pglog.Receipt
+	taken    []pglog.Taken
+	grant    grant.Grant
+}
+
+// authorize is the one place where grants are issued: policy, then the committed record, then the grant.
+func (g *Gate) authorize(ctx context.Context, q question) (answer, error) {
+	ctx, span := g.tracer.Start(ctx, "access.authorize", trace.WithAttributes(attribute.String("purpose", string(q.purpose))))
+	defer span.End()
+	a, err := g.decideAndRecord(ctx, q)
+	span.SetAttributes(attribute.String("decision", string(a.decision.Outcome())))
+	if err != nil {
+		span.SetAttributes(attribute.Bool("released", false))
+	}
+	return a, err
+}
+
+func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) {
+	var a answer
+	organisation := q.scene.Conversation.Organisation
+	refs, err := g.references(ctx, organisation, q)
+	if err != nil {
+		return a, err
+	}
+	input := q.input(refs)
+	decision, policyErr := g.policy.Decide(ctx, input)
+	a.decision = decision
+	entry := entryOf(input, decision, q)
+	if policyErr != nil {
+		g.logger.ErrorContext(ctx, "policy gave no decision", "purpose", q.purpose, "error", policyErr)
+		entry.Kind, entry.Decision, entry.Rule, entry.Reasons = audit.Denial, audit.DecisionDeny, "policy.error", []string{"policy_error"}
+	}
+	draft := pglog.Draft{Entry: entry}
+	allowed := policyErr == nil && decision.Allowed()
+	if allowed && q.kind == audit.Disclosure && q.valid > 0 {
+		draft.Ticket = &pglog.Ticket{Subject: q.subject, Row: q.row, Fields: input.Fields, Messages: q.messages, Valid: q.valid}
+	}
+	committed, err := g.log.Append(ctx, organisation, draft)
+	switch {
+	case err != nil:
+		return a, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case policyErr != nil:
+		return a, fmt.Errorf("%w: policy gave no decision", ErrUnavailable)
+	case !allowed:
+		return a, fmt.Errorf("%w: %s (%s)", ErrDenied, decision.Rule(), strings.Join(decision.Reasons(), ", "))
+	case !committed[0].Receipt.Valid():
+		return a, fmt.Errorf("%w: no receipt", ErrUnavailable)
+	}
+	var bits uint32
+	for _, f := range q.fields {
+		bits |= 1 << f
+	}
+	a.receipt, a.taken = committed[0].Receipt, committed[0].Values
+	a.grant = grant.Issue(organisation, q.subject, q.row, bits, a.receipt.Index(), g.now().Add(max(q.valid, grantValid)))
+	return a, nil
+}
+
+func (q question) input(refs references) policy.Input {
+	fields := make([]string, len(q.fields))
+	for i, f := range q.fields {
+		fields[i] = f.String()
+	}
+	slices.Sort(fields)
+	c := q.scene.Conversation
+	actorIs := c.Part(q.who.ID())
+	if q.who.Kind() == "channel" && q.who.Organisation() == c.Organisation {
+		actorIs = "channel"
+	}
+	subjectIs := ""
+	if q.subjectKind != "conversation" {
+		subjectIs = c.Part(q.subject)
+	}
+	return policy.Input{
+		Actor:    policy.Actor{Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: "none"},
+		Purpose:  q.purpose,
+		Audience: q.audience,
+		Subject:  policy.Subject{Kind: q.subjectKind, Organisation: c.Organisation.String(), Ref: refs.subject},
+		Fields:   fields,
+		Conversation: policy.Conversation{
+			Ref: refs.conversation, State: string(c.State), ActorIs: actorIs, SubjectIs: subjectIs,
+		},
+		Organisation: policy.Organisation{
+			ShareVisitorEmail: q.scene.Settings.ShareVisitorEmail,
+			CreateAgents:      q.scene.Settings.CreateAgents,
+			NameInChannel:     q.scene.Settings.NameInChannel,
+		},
+	}
+}
+
+// entryOf writes down the question and its decision. The facts together with the other members give the whole
+// policy input again, so that a decision can be replayed against another revision.
+func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
+	facts := map[string]string{
+		"conversation.state":               in.Conversation.State,
+		"conversation.actor_is":            in.Conversation.ActorIs,
+		"conversation.subject_is":          in.Conversation.SubjectIs,
+		"organisation.share_visitor_email": strconv.FormatBool(in.Organisation.ShareVisitorEmail),
+		"organisation.create_agents":       strconv.FormatBool(in.Organisation.CreateAgents),
+		"organisation.name_in_channel":     strconv.FormatBool(in.Organisation.NameInChannel),
+	}
+	if in.Conversation.Ref == "" {
+		clear(facts)
+	}
+	if in.Actor.Organisation != in.Subject.Organisation {
+		facts["actor.organisation"] = in.Actor.Organisation
+	}
+	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
+	e := audit.Entry{
+		Kind:         q.kind,
+		Action:       string(in.Purpose),
+		Actor:        audit.Party{Kind: in.Actor.Kind, Ref: in.Actor.Ref},
+		Audience:     in.Audience,
+		Subject:      audit.Party{Kind: in.Subject.Kind, Ref: in.Subject.Ref},
+		Fields:       in.Fields,
+		Masked:       d.Masked(),
+		Decision:     string(d.Outcome()),
+		Rule:         d.Rule(),
+		Reasons:      d.Reasons(),
+		Policy:       d.Revision(),
+		Conversation: in.Conversation.Ref,
+		Request:      q.scene.Request,
+		Facts:        facts,
+	}
+	if !d.Allowed() {
+		e.Kind, e.Masked = audit.Denial, nil
+	}
+	return e
+}

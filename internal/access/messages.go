@@ -1,0 +1,176 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/access/internal/grant"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
+)
+
+// Conversations opens the messages of a conversation for those who take part in it. One decision and one record serve
+// for an hour, or until the participants change.
+type Conversations[A euii.Audience] struct {
+	gate     *Gate
+	audience string
+}
+
+// Message is one event with its text, if it is a message, cleared for A.
+type Message[A euii.Audience] struct {
+	chat.Event
+	Text euii.Cleared[A]
+}
+
+// Following is one participant's view of a conversation. It is safe for concurrent use.
+type Following[A euii.Audience] struct {
+	gate     *Gate
+	audience string
+	who      principal.Principal
+
+	mu      sync.Mutex
+	grant   grant.Grant
+	receipt pglog.Receipt
+}
+
+// Follow prepares to read; nothing is decided or recorded before the first Read.
+func (c Conversations[A]) Follow(who principal.Principal) *Following[A] {
+	return &Following[A]{gate: c.gate, audience: c.audience, who: who}
+}
+
+// Renew makes the next Read decide and record anew; it is called when the participants changed.
+func (f *Following[A]) Renew() {
+	f.mu.Lock()
+	f.grant, f.receipt = grant.Grant{}, pglog.Receipt{}
+	f.mu.Unlock()
+}
+
+// renewBefore is how long before its end a conversation grant is renewed, so that no Read runs into the end.
+const renewBefore = 5 * time.Minute
+
+// Read gives the events after the number after, at most limit, with message texts opened under the conversation grant.
+func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit int) ([]Message[A], error) {
+	if f.gate == nil {
+		return nil, errNoReader
+	}
+	g, receipt, err := f.current(ctx, scene)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := takeMessages[A](ctx, f.gate, g, receipt, scene, after, limit)
+	if err == nil && len(messages) == 0 && after < scene.Conversation.LastSeq {
+		// The ticket is gone before its time: the server restarted after a crash. Ask again once.
+		f.Renew()
+		if g, receipt, err = f.current(ctx, scene); err == nil {
+			messages, err = takeMessages[A](ctx, f.gate, g, receipt, scene, after, limit)
+		}
+	}
+	return messages, err
+}
+
+func (f *Following[A]) current(ctx context.Context, scene Scene) (grant.Grant, pglog.Receipt, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.receipt.Valid() && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
+		return f.grant, f.receipt, nil
+	}
+	a, err := f.gate.authorize(ctx, converse(f.who, f.audience, scene))
+	if err != nil {
+		return grant.Grant{}, pglog.Receipt{}, err
+	}
+	f.grant, f.receipt = a.grant, a.receipt
+	return f.grant, f.receipt, nil
+}
+
+func converse(who principal.Principal, audience string, scene Scene) question {
+	id := scene.Conversation.ID
+	return question{
+		who: who, purpose: policy.Converse, audience: audience, subjectKind: "conversation", subject: id, row: id,
+		fields: []euii.Field{euii.MessageBody}, scene: scene, kind: audit.Disclosure,
+		messages: pglog.AllMessages, valid: conversationValid,
+	}
+}
+
+func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant, receipt pglog.Receipt, scene Scene, after int64, limit int) ([]Message[A], error) {
+	organisation, conversation := scene.Conversation.Organisation, scene.Conversation.ID
+	rows, err := g.pool.Query(ctx, "select seq, kind, by_party, by_id, client_id, created_at, body, wrapped from access.take_messages($1, $2, $3, $4)",
+		organisation, int64(receipt.Index()), after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)
+	}
+	var out []Message[A]
+	var m Message[A]
+	var wrapped []byte
+	_, err = pgx.ForEachRow(rows, []any{&m.Seq, &m.Kind, &m.By, &m.ByID, &m.ClientID, &m.At, &m.Sealed, &wrapped}, func() error {
+		if m.Kind == chat.Message {
+			ref := messageRef(organisation, conversation, m.ClientID)
+			text, err := g.ring.Open(gr, conversation, wrapped, euii.NewSealed(ref, m.Sealed), g.now())
+			if err != nil {
+				return err
+			}
+			m.Text = euii.Clear[A](gr, text)
+		}
+		m.Sealed = nil
+		out = append(out, m)
+		m, wrapped = Message[A]{}, nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)
+	}
+	return out, nil
+}
+
+func messageRef(organisation, conversation, item uuid.UUID) euii.Ref {
+	return euii.Ref{Organisation: organisation, Subject: conversation, Row: conversation, Item: item, Field: euii.MessageBody}
+}
+
+// SealMessage seals a message body under the conversation's key, bound to the id its sender gave it.
+func (g *Gate) SealMessage(ctx context.Context, organisation, conversation, item uuid.UUID, wrapped []byte, body euii.Inbound) (euii.Sealed, error) {
+	if wrapped == nil {
+		keys, err := g.wrappedKeys(ctx, organisation, conversation)
+		if err != nil {
+			return euii.Sealed{}, err
+		}
+		wrapped = keys[conversation]
+	}
+	s, err := g.ring.Seal(conversation, wrapped, messageRef(organisation, conversation, item), body)
+	if err != nil {
+		return euii.Sealed{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return s, nil
+}
+
+// FirstLine gives the channel the beginning of a waiting conversation.
+type FirstLine struct{ gate *Gate }
+
+// firstLineLimit is how much of the first message the channel card bears, in bytes.
+const firstLineLimit = 160
+
+// Read discloses the first line of the first message to the channel.
+func (f FirstLine) Read(ctx context.Context, who principal.Channel, scene Scene) (euii.Cleared[euii.Channel], error) {
+	var none euii.Cleared[euii.Channel]
+	if f.gate == nil {
+		return none, errNoReader
+	}
+	q := converse(who, "channel", scene)
+	q.purpose, q.messages, q.valid = policy.AnnounceToChannel, 1, ticketValid
+	a, err := f.gate.authorize(ctx, q)
+	if err != nil {
+		return none, err
+	}
+	messages, err := takeMessages[euii.Channel](ctx, f.gate, a.grant, a.receipt, scene, 0, 1)
+	if err != nil || len(messages) == 0 {
+		return none, err
+	}
+	return euii.FirstLine(messages[0].Text, firstLineLimit), nil
+}

@@ -1,0 +1,191 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
+)
+
+// Readers is the record of processing: one field for each purpose for which EUII may be opened. Whoever wires the
+// program hands each package the readers it may use, and no others.
+type Readers struct {
+	AgentToVisitor         Reader[euii.Visitor]
+	VisitorToAgent         Reader[euii.Agent]
+	JoinerToChannel        Reader[euii.Channel]
+	ConversationForVisitor Conversations[euii.Visitor]
+	ConversationForAgent   Conversations[euii.Agent]
+	FirstLineToChannel     FirstLine
+	AgentMatcher           Matcher
+	VisitorCollector       Collector
+	AgentCollector         Collector
+}
+
+// Readers gives all capabilities.
+func (g *Gate) Readers() Readers {
+	return Readers{
+		AgentToVisitor:         Reader[euii.Visitor]{g, policy.ShowAgentToVisitor, "visitor", "agent", []euii.Field{euii.AgentDisplayName}},
+		VisitorToAgent:         Reader[euii.Agent]{g, policy.IntroduceVisitorToAgent, "agent", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		JoinerToChannel:        Reader[euii.Channel]{g, policy.ShowJoinerToChannel, "channel", "agent", []euii.Field{euii.AgentDisplayName}},
+		ConversationForVisitor: Conversations[euii.Visitor]{g, "visitor"},
+		ConversationForAgent:   Conversations[euii.Agent]{g, "agent"},
+		FirstLineToChannel:     FirstLine{g},
+		AgentMatcher:           Matcher{g},
+		VisitorCollector:       Collector{g, policy.CollectVisitor, "visitor"},
+		AgentCollector:         Collector{g, policy.CollectAgent, "agent"},
+	}
+}
+
+// Reader opens certain fields of one kind of subject, for one audience and one purpose. The zero Reader opens nothing.
+type Reader[A euii.Audience] struct {
+	gate        *Gate
+	purpose     policy.Purpose
+	audience    string
+	subjectKind string
+	fields      []euii.Field
+}
+
+// Disclosed is what one reading released, with the receipt of its record.
+type Disclosed[A euii.Audience] struct {
+	values  map[euii.Field]euii.Cleared[A]
+	receipt pglog.Receipt
+}
+
+// Value gives one field; it is empty when nothing is stored there.
+func (d Disclosed[A]) Value(f euii.Field) euii.Cleared[A] { return d.values[f] }
+
+// Receipt proves the record of the reading.
+func (d Disclosed[A]) Receipt() pglog.Receipt { return d.receipt }
+
+var errNoReader = errors.New("this reader was not handed out")
+
+// Read discloses the reader's fields of a subject to who. The values are those of the given row: the conversation in
+// whose history they lie, or the subject's own profile. It fails with ErrDenied or ErrUnavailable, and then nothing was
+// released.
+func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scene, subject, row uuid.UUID) (Disclosed[A], error) {
+	if r.gate == nil {
+		return Disclosed[A]{}, errNoReader
+	}
+	a, err := r.gate.authorize(ctx, question{
+		who: who, purpose: r.purpose, audience: r.audience, subjectKind: r.subjectKind, subject: subject, row: row,
+		fields: r.fields, scene: scene, kind: audit.Disclosure, valid: ticketValid,
+	})
+	if err != nil {
+		return Disclosed[A]{}, err
+	}
+	masked := make(map[string]bool, len(r.fields))
+	for _, f := range a.decision.Masked() {
+		masked[f] = true
+	}
+	d := Disclosed[A]{values: make(map[euii.Field]euii.Cleared[A], len(a.taken)), receipt: a.receipt}
+	for _, t := range a.taken {
+		f, ok := euii.ParseField(t.Field)
+		if !ok {
+			return Disclosed[A]{}, fmt.Errorf("%w: storage holds an unknown field", ErrUnavailable)
+		}
+		ref := euii.Ref{Organisation: scene.Conversation.Organisation, Subject: t.Subject, Row: t.Row, Field: f}
+		text, err := r.gate.ring.Open(a.grant, t.Subject, t.Wrapped, euii.NewSealed(ref, t.Ciphertext), r.gate.now())
+		if err != nil {
+			return Disclosed[A]{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if masked[t.Field] {
+			text = euii.Mask(f, text)
+		}
+		d.values[f] = euii.Clear[A](a.grant, text)
+	}
+	return d, nil
+}
+
+// Matcher uses an agent's email to find a profile. The use is a disclosure of its own.
+type Matcher struct{ gate *Gate }
+
+// Match records the use and gives the blind index of the email that the bot service gave for the agent who clicked.
+func (m Matcher) Match(ctx context.Context, who principal.Agent, scene Scene, email euii.Inbound) (euii.Index, error) {
+	if m.gate == nil {
+		return euii.Index{}, errNoReader
+	}
+	organisation := scene.Conversation.Organisation
+	a, err := m.gate.authorize(ctx, question{
+		who: who, purpose: policy.MatchAgent, audience: "service", subjectKind: "agent", subject: who.ID(), row: scene.Conversation.ID,
+		fields: []euii.Field{euii.AgentEmail}, scene: scene, kind: audit.Disclosure,
+	})
+	if err != nil {
+		return euii.Index{}, err
+	}
+	wrapped, err := m.gate.wrappedKeys(ctx, organisation, organisation)
+	if err != nil {
+		return euii.Index{}, err
+	}
+	ref := euii.Ref{Organisation: organisation, Subject: who.ID(), Row: scene.Conversation.ID, Field: euii.AgentEmail}
+	index, err := m.gate.ring.BlindIndex(a.grant, ref, wrapped[organisation], email, m.gate.now())
+	if err != nil {
+		return euii.Index{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return index, nil
+}
+
+// Collector seals what comes in, after recording that it is collected.
+type Collector struct {
+	gate        *Gate
+	purpose     policy.Purpose
+	subjectKind string
+}
+
+// Field is one incoming value.
+type Field struct {
+	Name  euii.Field
+	Value euii.Inbound
+}
+
+// Collect records the collection once and seals the values for each of the rows. Empty values are left out; if all are
+// empty there is nothing to record. wrapped is the subject's key if it is not stored yet, otherwise nil.
+func (c Collector) Collect(ctx context.Context, who principal.Principal, scene Scene, subject uuid.UUID, wrapped []byte, rows []uuid.UUID, fields ...Field) ([]euii.Sealed, error) {
+	if c.gate == nil {
+		return nil, errNoReader
+	}
+	var names []euii.Field
+	for _, f := range fields {
+		if !euii.InboundEmpty(f.Value) {
+			names = append(names, f.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	_, err := c.gate.authorize(ctx, question{
+		who: who, purpose: c.purpose, audience: "service", subjectKind: c.subjectKind, subject: subject, row: rows[0],
+		fields: names, scene: scene, kind: audit.Collection,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if wrapped == nil {
+		keys, err := c.gate.wrappedKeys(ctx, scene.Conversation.Organisation, subject)
+		if err != nil {
+			return nil, err
+		}
+		wrapped = keys[subject]
+	}
+	var sealed []euii.Sealed
+	for _, f := range fields {
+		if euii.InboundEmpty(f.Value) {
+			continue
+		}
+		for _, row := range rows {
+			ref := euii.Ref{Organisation: scene.Conversation.Organisation, Subject: subject, Row: row, Field: f.Name}
+			s, err := c.gate.ring.Seal(subject, wrapped, ref, euii.InboundTrim(f.Value))
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			sealed = append(sealed, s)
+		}
+	}
+	return sealed, nil
+}

@@ -1,0 +1,158 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/principal"
+)
+
+// references are the keyed names of one question's parties.
+type references struct{ actor, subject, conversation string }
+
+// refCache remembers references, which never change while a key lives. A destroyed key's reference may be known until
+// the entry is pushed out; it is only a name in records, and opens nothing.
+type refCache struct {
+	mu sync.RWMutex
+	m  map[refKey]string
+}
+
+type refKey struct {
+	organisation, id uuid.UUID
+	kind, name       string
+}
+
+const refCacheSize = 1 << 16
+
+func (c *refCache) get(k refKey) (string, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	ref, ok := c.m[k]
+	return ref, ok
+}
+
+func (c *refCache) put(k refKey, ref string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= refCacheSize {
+		c.m = make(map[refKey]string)
+	}
+	c.m[k] = ref
+}
+
+func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q question) (references, error) {
+	conversation := q.scene.Conversation.ID
+	wanted := [...]refKey{
+		actorKey(organisation, q.who),
+		{organisation: organisation, id: q.subject},
+		{organisation: organisation, id: conversation},
+	}
+	var refs [len(wanted)]string
+	var missing []uuid.UUID
+	for i, k := range wanted {
+		var ok bool
+		if k.id == uuid.Nil {
+			continue
+		}
+		if refs[i], ok = g.refs.get(k); !ok {
+			missing = append(missing, k.id)
+		}
+	}
+	if len(missing) > 0 {
+		wrapped, err := g.wrappedKeys(ctx, organisation, missing...)
+		if err != nil {
+			return references{}, err
+		}
+		for i, k := range wanted {
+			if refs[i] != "" || k.id == uuid.Nil {
+				continue
+			}
+			ref, err := g.reference(k, wrapped[k.id])
+			if errors.Is(err, keyring.ErrErased) {
+				ref, err = "erased", nil // the record still says what was asked; opening fails later
+			}
+			if err != nil {
+				return references{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			refs[i] = ref
+			if ref != "erased" {
+				g.refs.put(k, ref)
+			}
+		}
+	}
+	return references{actor: refs[0], subject: refs[1], conversation: refs[2]}, nil
+}
+
+// actorKey is how an actor is referred to in the log of the organisation whose data is asked for. An actor of another
+// organisation has no key there and is named through the organisation's own.
+func actorKey(organisation uuid.UUID, who principal.Principal) refKey {
+	switch {
+	case who.Organisation() != organisation:
+		return refKey{organisation, organisation, who.Kind(), who.Organisation().String() + "/" + who.ID().String() + "/" + who.Name()}
+	case who.Name() != "":
+		return refKey{organisation, organisation, who.Kind(), who.Name()}
+	}
+	return refKey{organisation: organisation, id: who.ID()}
+}
+
+func (g *Gate) reference(k refKey, wrapped []byte) (string, error) {
+	if k.name != "" {
+		return g.ring.ReferenceText(k.organisation, wrapped, k.kind, k.name)
+	}
+	return g.ring.Reference(k.organisation, k.id, wrapped)
+}
+
+// wrappedKeys fetches wrapped keys; destroyed and unknown ones are absent.
+func (g *Gate) wrappedKeys(ctx context.Context, organisation uuid.UUID, ids ...uuid.UUID) (map[uuid.UUID][]byte, error) {
+	rows, err := g.pool.Query(ctx, "select key_id, wrapped from access.wrapped_keys($1, $2)", organisation, ids)
+	if err != nil {
+		return nil, fmt.Errorf("%w: get keys: %w", ErrUnavailable, err)
+	}
+	keys := make(map[uuid.UUID][]byte, len(ids))
+	var id uuid.UUID
+	var wrapped []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &wrapped}, func() error {
+		keys[id], wrapped = wrapped, nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: get keys: %w", ErrUnavailable, err)
+	}
+	return keys, nil
+}
+
+// Reference is the keyed name under which a subject or conversation stands in the log; handles are made from it.
+func (g *Gate) Reference(ctx context.Context, organisation, id uuid.UUID) (string, error) {
+	k := refKey{organisation: organisation, id: id}
+	if ref, ok := g.refs.get(k); ok {
+		return ref, nil
+	}
+	wrapped, err := g.wrappedKeys(ctx, organisation, id)
+	if err != nil {
+		return "", err
+	}
+	ref, err := g.reference(k, wrapped[id])
+	if err != nil {
+		return "", err
+	}
+	g.refs.put(k, ref)
+	return ref, nil
+}
+
+// NewKey makes the key of a new subject or conversation, to be stored by the caller's transaction, and its reference.
+func (g *Gate) NewKey(organisation, id uuid.UUID) (wrapped []byte, reference string, err error) {
+	if wrapped, err = g.ring.NewKey(organisation, id); err != nil {
+		return nil, "", err
+	}
+	if reference, err = g.ring.Reference(organisation, id, wrapped); err != nil {
+		return nil, "", err
+	}
+	g.refs.put(refKey{organisation: organisation, id: id}, reference)
+	return wrapped, reference, nil
+}

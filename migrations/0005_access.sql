@@ -1,0 +1,202 @@
+set local role counterfoil_access;
+
+-- A ticket lets the service take the ciphertext of one record, once the transaction that wrote both is committed.
+-- It is worth nothing after its end, so it need not survive a crash: unlogged.
+create unlogged table access.ticket (
+  organisation_id uuid not null,
+  seq             bigint not null,
+  subject_id      uuid not null,
+  row_id          uuid not null,
+  fields          text[] not null,
+  messages        int,
+  valid_until     timestamptz not null,
+  xid             xid8 not null default pg_current_xact_id(),
+  primary key (organisation_id, seq)
+);
+comment on table  access.ticket is 'Which ciphertexts a committed record lets the service take, and until when.';
+comment on column access.ticket.organisation_id is 'Tenant.';
+comment on column access.ticket.seq is 'The record.';
+comment on column access.ticket.subject_id is 'Subject, or for messages the conversation.';
+comment on column access.ticket.row_id is 'Row the values lie in.';
+comment on column access.ticket.fields is 'Fields the decision let through.';
+comment on column access.ticket.messages is 'For message bodies: events from the first that may be taken; null for values.';
+comment on column access.ticket.valid_until is 'End.';
+comment on column access.ticket.xid is 'Transaction that wrote it, set by the database.';
+alter table access.ticket enable row level security;
+alter table access.ticket force row level security;
+create policy own_organisation on access.ticket to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation());
+
+create function access.enter(p_organisation uuid) returns void language sql
+  set search_path = pg_catalog, pg_temp
+  as $$ select set_config('counterfoil.organisation', p_organisation::text, true) $$;
+
+-- Starts an organisation's log.
+create function access.create_log(p_organisation uuid, p_origin text, p_checkpoint text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at)
+    values (p_organisation, p_origin, 0, '', p_checkpoint, '-infinity');
+end $$;
+
+-- Locks the head of a log for the running transaction and says where it stands.
+create function access.lock_head(p_organisation uuid, out origin text, out size bigint, out frontier bytea, out last_at timestamptz, out now timestamptz)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  select h.origin, h.size, h.frontier, case when h.size = 0 then 'epoch' else h.last_at end into strict origin, size, frontier, last_at
+    from audit.head h where h.organisation_id = p_organisation for update;
+  now := clock_timestamp();
+end $$;
+
+-- Records. Runs in the transaction that locked the head; reads no EUII.
+create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz[], p_kind text[], p_action text[],
+    p_actor_kind text[], p_actor_ref text[], p_subject_kind text[], p_subject_ref text[], p_decision text[], p_conversation text[], p_body bytea[],
+    p_node_level int[], p_node_idx bigint[], p_node_hash bytea[], p_frontier bytea, p_checkpoint text,
+    p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[])
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare n int := cardinality(p_body); moved int;
+begin
+  perform access.enter(p_organisation);
+  insert into audit.record (organisation_id, seq, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, body)
+    select p_organisation, p_size + r.i - 1, r.at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation, r.body
+    from unnest(p_at, p_kind, p_action, p_actor_kind, p_actor_ref, p_subject_kind, p_subject_ref, p_decision, p_conversation, p_body) with ordinality
+      as r(at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation, body, i);
+  if (p_size + n) / 256 > p_size / 256 then
+    insert into audit.tile (organisation_id, idx, hashes)
+      select p_organisation, r.seq / 256, string_agg(sha256('\x00'::bytea || r.body), ''::bytea order by r.seq)
+      from audit.record r
+      where r.organisation_id = p_organisation and r.seq >= p_size / 256 * 256 and r.seq < (p_size + n) / 256 * 256
+      group by r.seq / 256;
+    insert into audit.node (organisation_id, level, idx, hash)
+      select p_organisation, u.level, u.idx, u.hash from unnest(p_node_level, p_node_idx, p_node_hash) as u(level, idx, hash);
+  end if;
+  if cardinality(p_ticket_seq) > 0 then
+    insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, valid_until)
+      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), clock_timestamp() + make_interval(secs => t.seconds)
+      from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds) as t(seq, subject, row, fields, messages, seconds);
+  end if;
+  update audit.head set size = p_size + n, frontier = p_frontier, checkpoint = p_checkpoint, last_at = p_at[n]
+    where organisation_id = p_organisation and size = p_size;
+  get diagnostics moved = row_count;
+  if moved <> 1 then raise exception 'the log of organisation % is not of size % any more', p_organisation, p_size; end if;
+end $$;
+
+-- Hands out the ciphertexts of committed records. In the recording transaction itself it gives nothing:
+-- whoever could read before the commit could roll the record back.
+create function access.take(p_organisation uuid, p_seqs bigint[])
+  returns table (seq bigint, subject_id uuid, row_id uuid, field text, ciphertext bytea, wrapped bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query
+    select t.seq, t.subject_id, t.row_id, v.field, v.ciphertext, k.wrapped
+    from access.ticket t
+    join euii.value v on v.organisation_id = t.organisation_id and v.subject_id = t.subject_id and v.row_id = t.row_id and v.field = any(t.fields)
+    join euii.key k on k.organisation_id = t.organisation_id and k.key_id = t.subject_id
+    where t.organisation_id = p_organisation and t.seq = any(p_seqs) and t.messages is null
+      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed';
+end $$;
+
+-- Hands out message bodies under the committed record of a conversation grant.
+create function access.take_messages(p_organisation uuid, p_seq bigint, p_after bigint, p_limit int)
+  returns table (seq bigint, kind text, by_party text, by_id uuid, client_id uuid, created_at timestamptz, body bytea, wrapped bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query
+    select e.seq, e.kind, e.by_party, e.by_id, e.client_id, e.created_at, e.body, k.wrapped
+    from access.ticket t
+    join chat.event e on e.organisation_id = t.organisation_id and e.conversation_id = t.subject_id and e.seq > p_after and e.seq <= t.messages
+    join euii.key k on k.organisation_id = t.organisation_id and k.key_id = t.subject_id
+    where t.organisation_id = p_organisation and t.seq = p_seq
+      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed'
+    order by e.seq limit p_limit;
+end $$;
+
+create function access.drop_tickets() returns bigint language sql security definer set search_path = pg_catalog, pg_temp as $$
+  with gone as (delete from access.ticket where valid_until < clock_timestamp() - interval '1 minute' returning 1) select count(*) from gone $$;
+create policy purge on access.ticket for delete to counterfoil_access using (valid_until < clock_timestamp() - interval '1 minute');
+create policy purge_sees on access.ticket for select to counterfoil_access using (valid_until < clock_timestamp() - interval '1 minute');
+
+-- Keys and sealed values go in; nothing comes out here but wrapped keys, which open nothing without the key outside.
+create function access.create_key(p_organisation uuid, p_id uuid, p_kind text, p_wrapped bytea) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  insert into euii.key (organisation_id, key_id, kind, wrapped) values (p_organisation, p_id, p_kind, p_wrapped);
+end $$;
+create function access.wrapped_keys(p_organisation uuid, p_ids uuid[]) returns table (key_id uuid, wrapped bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select k.key_id, k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = any(p_ids);
+end $$;
+create function access.put_value(p_organisation uuid, p_subject uuid, p_row uuid, p_field text, p_ciphertext bytea) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  insert into euii.value (organisation_id, subject_id, row_id, field, ciphertext) values (p_organisation, p_subject, p_row, p_field, p_ciphertext)
+    on conflict (organisation_id, subject_id, row_id, field) do update set ciphertext = excluded.ciphertext, created_at = now();
+end $$;
+create function access.put_lookup(p_organisation uuid, p_field text, p_index bytea, p_subject uuid) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  insert into euii.lookup (organisation_id, field, blind_index, subject_id) values (p_organisation, p_field, p_index, p_subject)
+    on conflict (organisation_id, field, blind_index) do update set subject_id = excluded.subject_id;
+end $$;
+create function access.find_subject(p_organisation uuid, p_field text, p_index bytea) returns uuid
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return (select l.subject_id from euii.lookup l where l.organisation_id = p_organisation and l.field = p_field and l.blind_index = p_index);
+end $$;
+
+-- The log is read through these; entries hold no EUII.
+create function access.log_head(p_organisation uuid, out origin text, out size bigint, out checkpoint text)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  select h.origin, h.size, h.checkpoint into strict origin, size, checkpoint from audit.head h where h.organisation_id = p_organisation;
+end $$;
+create function access.log_entries(p_organisation uuid, p_from bigint, p_to bigint, p_limit int) returns table (seq bigint, body bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select r.seq, r.body from audit.record r
+    where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq limit p_limit;
+end $$;
+
+-- What must be found before the organisation is known.
+create function access.organisations() returns table (organisation_id uuid, name text, tenant_id text, log_origin text, language text,
+    share_visitor_email boolean, create_agents boolean, name_in_channel boolean)
+  language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select o.organisation_id, o.name, coalesce(o.tenant_id, ''), o.log_origin, o.language, o.share_visitor_email, o.create_agents, o.name_in_channel
+  from chat.organisation o order by o.created_at, o.organisation_id $$;
+create function access.widget_by_key(p_key text) returns table (organisation_id uuid, widget_id uuid, name text, sites text[])
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select w.organisation_id, w.widget_id, w.name, w.sites from chat.widget w where w.public_key = p_key $$;
+create function access.session_by_token(p_hash bytea) returns table (organisation_id uuid, visitor_id uuid, conversation_id uuid, expires_at timestamptz)
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.organisation_id, s.visitor_id, s.conversation_id, s.expires_at from chat.session s where s.token_hash = p_hash and s.expires_at > now() $$;
+
+-- Takes deliveries that are due, the oldest of each conversation and lane, and leases them. A lease that ran out
+-- means the sender died with the outcome unknown.
+create function access.claim_deliveries(p_limit int, p_lease_seconds int)
+  returns table (organisation_id uuid, delivery_id bigint, conversation_id uuid, kind text, seq bigint, agent_id uuid, attempts int, outcome_unknown boolean)
+  language sql security definer set search_path = pg_catalog, pg_temp as $$
+  with due as (
+    select o.organisation_id, o.delivery_id, o.state from chat.outbox o
+    where o.state in ('waiting', 'sending') and o.due_at <= clock_timestamp()
+      and not exists (select 1 from chat.outbox e where e.organisation_id = o.organisation_id and e.conversation_id = o.conversation_id
+                        and e.lane = o.lane and e.state in ('waiting', 'sending') and e.delivery_id < o.delivery_id)
+    order by o.due_at limit p_limit for update skip locked)
+  update chat.outbox o set state = 'sending', attempts = o.attempts + 1, due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
+    from due where o.organisation_id = due.organisation_id and o.delivery_id = due.delivery_id
+    returning o.organisation_id, o.delivery_id, o.conversation_id, o.kind, o.seq, o.agent_id, o.attempts, due.state = 'sending' $$;
+
+revoke all on all functions in schema access from public;
+grant execute on all functions in schema access to counterfoil_service;
+grant execute on function access.organisation() to counterfoil_chat, counterfoil_euii, counterfoil_audit;
+reset role;
