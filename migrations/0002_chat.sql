@@ -93,6 +93,7 @@ create table chat.conversation (
   card_service    text,
   opened_at       timestamptz not null default now(),
   closed_at       timestamptz,
+  closed_by       text check (closed_by in ('visitor', 'agent', 'system')),
   primary key (organisation_id, conversation_id),
   foreign key (organisation_id, widget_id) references chat.widget,
   foreign key (organisation_id, visitor_id) references chat.visitor,
@@ -101,6 +102,7 @@ create table chat.conversation (
 );
 create unique index conversation_opening on chat.conversation (organisation_id, widget_id, opening_hash);
 create unique index conversation_one_open on chat.conversation (organisation_id, widget_id, visitor_id) where state <> 'closed';
+create index conversation_thread on chat.conversation (organisation_id, card_thread) where card_thread is not null;
 create index conversation_open_of_agent on chat.conversation (organisation_id, agent_id) where state = 'active';
 comment on table  chat.conversation is 'One chat between a visitor and the organisation.';
 comment on column chat.conversation.organisation_id is 'Tenant.';
@@ -120,6 +122,7 @@ comment on column chat.conversation.card_activity is 'Teams activity of the chan
 comment on column chat.conversation.card_service is 'Service URL the channel card was posted through.';
 comment on column chat.conversation.opened_at is 'First message.';
 comment on column chat.conversation.closed_at is 'End.';
+comment on column chat.conversation.closed_by is 'Which party ended it.';
 
 create table chat.session (
   organisation_id uuid not null,
@@ -143,7 +146,7 @@ create table chat.event (
   organisation_id uuid not null,
   conversation_id uuid not null,
   seq             bigint not null check (seq > 0),
-  kind            text not null check (kind in ('message', 'agent.joined', 'closed')),
+  kind            text not null check (kind in ('message', 'agent.joined', 'agent.left', 'closed')),
   by_party        text not null check (by_party in ('visitor', 'agent', 'system')),
   by_id           uuid not null,
   client_id       uuid not null,
@@ -170,7 +173,7 @@ create table chat.outbox (
   delivery_id     bigint generated always as identity,
   conversation_id uuid not null,
   lane            text not null check (lane in ('card', 'personal')),
-  kind            text not null check (kind in ('card.post', 'card.update', 'intro', 'say', 'closed')),
+  kind            text not null check (kind in ('card.post', 'card.update', 'intro', 'say', 'closed', 'left')),
   seq             bigint not null,
   agent_id        uuid,
   state           text not null default 'waiting' check (state in ('waiting', 'sending', 'sent', 'failed', 'unknown')),

@@ -168,6 +168,21 @@ begin
     where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq limit p_limit;
 end $$;
 
+-- The first hashes of a tile (C2SP tlog-tiles); of the last one they are computed from the entries.
+create function access.log_tile(p_organisation uuid, p_level int, p_idx bigint, p_width int) returns bytea
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  if p_level > 0 then
+    return (select string_agg(n.hash, ''::bytea order by n.idx) from audit.node n
+      where n.organisation_id = p_organisation and n.level = p_level and n.idx >= p_idx * 256 and n.idx < p_idx * 256 + p_width);
+  end if;
+  return coalesce(
+    (select substr(t.hashes, 1, p_width * 32) from audit.tile t where t.organisation_id = p_organisation and t.idx = p_idx),
+    (select string_agg(sha256('\x00'::bytea || r.body), ''::bytea order by r.seq) from audit.record r
+      where r.organisation_id = p_organisation and r.seq >= p_idx * 256 and r.seq < p_idx * 256 + p_width));
+end $$;
+
 -- What must be found before the organisation is known.
 create function access.organisations() returns table (organisation_id uuid, name text, tenant_id text, log_origin text, language text,
     share_visitor_email boolean, create_agents boolean, name_in_channel boolean)

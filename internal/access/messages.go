@@ -174,3 +174,17 @@ func (f FirstLine) Read(ctx context.Context, who principal.Channel, scene Scene)
 	}
 	return euii.FirstLine(messages[0].Text, firstLineLimit), nil
 }
+
+// MessageID is an id for a message that has none of its own: it depends on who said what in which minute, and on the
+// conversation's key, so it says nothing about the text.
+func (g *Gate) MessageID(ctx context.Context, organisation, conversation, by uuid.UUID, minute int64, body euii.Inbound) (uuid.UUID, error) {
+	keys, err := g.wrappedKeys(ctx, organisation, conversation)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := g.ring.Digest(messageRef(organisation, conversation, by), keys[conversation], minute, body)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return id, nil
+}

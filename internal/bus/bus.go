@@ -75,8 +75,8 @@ func (b *Bus) Close() {
 func (b *Bus) Moved(conversation uuid.UUID) { _ = b.conn.Publish(subjectMoved, conversation[:]) }
 
 // Typing says that a party is typing.
-func (b *Bus) Typing(conversation uuid.UUID, by chat.Party) {
-	_ = b.conn.Publish(subjectTyping+"."+string(by), conversation[:])
+func (b *Bus) Typing(organisation, conversation uuid.UUID, by chat.Party) {
+	_ = b.conn.Publish(subjectTyping+"."+string(by), append(organisation[:], conversation[:]...))
 }
 
 // OnMoved calls f for every hint, from one goroutine.
@@ -93,10 +93,10 @@ func (b *Bus) OnMoved(f func(conversation uuid.UUID)) error {
 }
 
 // OnTyping calls f for every typing hint, from one goroutine.
-func (b *Bus) OnTyping(f func(conversation uuid.UUID, by chat.Party)) error {
+func (b *Bus) OnTyping(f func(organisation, conversation uuid.UUID, by chat.Party)) error {
 	_, err := b.conn.Subscribe(subjectTyping+".*", func(m *nats.Msg) {
-		if id, err := uuid.FromBytes(m.Data); err == nil {
-			f(id, chat.Party(strings.TrimPrefix(m.Subject, subjectTyping+".")))
+		if len(m.Data) == 2*16 {
+			f(uuid.UUID(m.Data[:16]), uuid.UUID(m.Data[16:]), chat.Party(strings.TrimPrefix(m.Subject, subjectTyping+".")))
 		}
 	})
 	if err != nil {

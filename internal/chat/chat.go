@@ -26,6 +26,7 @@ type Kind string
 const (
 	Message     Kind = "message"
 	AgentJoined Kind = "agent.joined"
+	AgentLeft   Kind = "agent.left" // gave the conversation back; it waits again
 	Ended       Kind = "closed"
 )
 
@@ -44,12 +45,10 @@ const MaxMessage = 4096
 
 // Errors of the domain; edges turn them into what a person reads.
 var (
-	ErrNotFound     = errors.New("there is no such conversation")
-	ErrClosed       = errors.New("the conversation is closed")
-	ErrTaken        = errors.New("somebody else has joined the conversation")
-	ErrNotJoined    = errors.New("this agent has not joined the conversation")
-	ErrConflict     = errors.New("this message id was used for another message")
-	ErrNotPermitted = errors.New("not permitted")
+	ErrNotFound  = errors.New("there is no such conversation")
+	ErrClosed    = errors.New("the conversation is closed")
+	ErrTaken     = errors.New("somebody else has joined the conversation")
+	ErrNotJoined = errors.New("this agent has not joined the conversation")
 )
 
 // Organisation is the tenant.
@@ -89,6 +88,7 @@ type Conversation struct {
 	Language     string
 	LastSeq      int64
 	OpenedAt     time.Time
+	ClosedBy     Party  // empty while open
 	Thread       string // Teams conversation id of the channel card, empty until posted
 	Card         string // activity id of the channel card
 	ServiceURL   string // where the channel card was posted

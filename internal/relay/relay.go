@@ -68,7 +68,7 @@ func New(c Config) *Relay {
 func (r *Relay) OnMoved(f func(conversation uuid.UUID)) error { return r.bus.OnMoved(f) }
 
 // OnTyping calls f whenever a party of a conversation types.
-func (r *Relay) OnTyping(f func(conversation uuid.UUID, by chat.Party)) error {
+func (r *Relay) OnTyping(f func(organisation, conversation uuid.UUID, by chat.Party)) error {
 	return r.bus.OnTyping(f)
 }
 
@@ -209,7 +209,7 @@ func (r *Relay) say(ctx context.Context, organisation, conversation uuid.UUID, b
 
 // VisitorTypes passes on that the visitor is typing; it may be lost.
 func (r *Relay) VisitorTypes(_ context.Context, s Session) {
-	r.bus.Typing(s.Conversation, chat.PartyVisitor)
+	r.bus.Typing(s.Organisation, s.Conversation, chat.PartyVisitor)
 }
 
 // VisitorEnds closes the conversation.
@@ -408,10 +408,40 @@ func (r *Relay) AgentSays(ctx context.Context, agent store.Agent, conversation, 
 }
 
 // AgentTypes passes on that the agent is typing; it may be lost.
-func (r *Relay) AgentTypes(conversation uuid.UUID) { r.bus.Typing(conversation, chat.PartyAgent) }
+func (r *Relay) AgentTypes(agent store.Agent) {
+	if agent.Current != uuid.Nil {
+		r.bus.Typing(agent.Organisation, agent.Current, chat.PartyAgent)
+	}
+}
 
 // AgentEnds closes a conversation the agent holds; ending it again is harmless.
 func (r *Relay) AgentEnds(ctx context.Context, agent store.Agent, conversation uuid.UUID) error {
 	_, err := r.end(ctx, agent.Organisation, conversation, chat.PartyAgent, agent.ID)
+	return err
+}
+
+// AgentReplies is AgentSays from the reply box of a card. A redelivered click comes with a new activity id, so the same text
+// by the same agent within a minute or two is taken for the same reply.
+func (r *Relay) AgentReplies(ctx context.Context, agent store.Agent, conversation uuid.UUID, text euii.Inbound) (int64, error) {
+	minute := r.now().Unix() / 60
+	var item uuid.UUID
+	for _, m := range []int64{minute - 1, minute} {
+		var err error
+		if item, err = r.gate.MessageID(ctx, agent.Organisation, conversation, agent.ID, m, text); err != nil {
+			return 0, err
+		}
+		if seq, err := r.store.Said(ctx, agent.Organisation, conversation, agent.ID, item); !errors.Is(err, chat.ErrNotFound) {
+			return seq, err
+		}
+	}
+	return r.AgentSays(ctx, agent, conversation, item, text)
+}
+
+// AgentTransfers gives a conversation back to the channel, where its card waits for another agent.
+func (r *Relay) AgentTransfers(ctx context.Context, agent store.Agent, conversation uuid.UUID) error {
+	moved, err := r.store.Transfer(ctx, agent.Organisation, conversation, agent.ID)
+	if err == nil && moved {
+		r.bus.Moved(conversation)
+	}
 	return err
 }

@@ -109,7 +109,7 @@ func (s *Store) Session(ctx context.Context, tokenHash [sha256.Size]byte) (Sessi
 	return out, nil
 }
 
-const sqlConversation = `select c.widget_id, c.visitor_id, coalesce(c.agent_id, '00000000-0000-0000-0000-000000000000'), c.state, c.language, c.last_seq, c.opened_at,
+const sqlConversation = `select c.widget_id, c.visitor_id, coalesce(c.agent_id, '00000000-0000-0000-0000-000000000000'), c.state, c.language, c.last_seq, c.opened_at, coalesce(c.closed_by, ''),
 	coalesce(c.card_thread, ''), coalesce(c.card_activity, ''), coalesce(c.card_service, ''),
 	o.share_visitor_email, o.create_agents, o.name_in_channel
 	from chat.conversation c join chat.organisation o using (organisation_id)
@@ -121,7 +121,7 @@ func (s *Store) Conversation(ctx context.Context, organisation, id uuid.UUID) (c
 	var set chat.Settings
 	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
 		b.Queue(sqlConversation, organisation, id).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&c.Widget, &c.Visitor, &c.Agent, &c.State, &c.Language, &c.LastSeq, &c.OpenedAt,
+			return row.Scan(&c.Widget, &c.Visitor, &c.Agent, &c.State, &c.Language, &c.LastSeq, &c.OpenedAt, &c.ClosedBy,
 				&c.Thread, &c.Card, &c.ServiceURL, &set.ShareVisitorEmail, &set.CreateAgents, &set.NameInChannel)
 		})
 	})
@@ -186,19 +186,22 @@ func (s *Store) Said(ctx context.Context, organisation, conversation, by, item u
 	return seq, notFound(err)
 }
 
-const sqlClose = `with moved as (
-		update chat.conversation set last_seq = last_seq + 1, state = 'closed', closed_at = now()
-		where organisation_id = $1 and conversation_id = $2 and state <> 'closed'
-			and ($3 = 'visitor' and visitor_id = $4 or $3 = 'agent' and agent_id = $4)
-		returning last_seq, agent_id),
-	ended as (
-		insert into chat.event (organisation_id, conversation_id, seq, kind, by_party, by_id, client_id)
-		select $1, $2, last_seq, 'closed', $3, $4, gen_random_uuid() from moved),
-	freed as (
+// freed gives an agent his next conversation when he lost the current one; moved is the conversation that moved.
+const freed = `freed as (
 		update chat.agent a set current_conversation = (
 			select o.conversation_id from chat.conversation o where o.organisation_id = $1 and o.agent_id = a.agent_id and o.state = 'active'
 				and o.conversation_id <> $2 order by o.opened_at limit 1)
-		from moved where a.organisation_id = $1 and a.agent_id = moved.agent_id and a.current_conversation = $2),
+		from moved where a.organisation_id = $1 and a.agent_id = moved.left_by and a.current_conversation = $2)`
+
+const sqlClose = `with moved as (
+		update chat.conversation set last_seq = last_seq + 1, state = 'closed', closed_at = now(), closed_by = $3
+		where organisation_id = $1 and conversation_id = $2 and state <> 'closed'
+			and ($3 = 'visitor' and visitor_id = $4 or $3 = 'agent' and agent_id = $4)
+		returning last_seq, agent_id, agent_id as left_by),
+	ended as (
+		insert into chat.event (organisation_id, conversation_id, seq, kind, by_party, by_id, client_id)
+		select $1, $2, last_seq, 'closed', $3, $4, gen_random_uuid() from moved),
+	` + freed + `,
 	queued as (
 		insert into chat.outbox (organisation_id, conversation_id, lane, kind, seq, agent_id)
 		select $1, $2, q.lane, q.kind, moved.last_seq, moved.agent_id
@@ -225,4 +228,47 @@ func (s *Store) Close(ctx context.Context, organisation, conversation uuid.UUID,
 		return 0, false, fmt.Errorf("close conversation: %w", chat.ErrNotJoined)
 	}
 	return c.LastSeq, false, nil
+}
+
+const sqlTransfer = `with moved as (
+		update chat.conversation set last_seq = last_seq + 1, state = 'waiting', agent_id = null, claimed_by = null, claimed_at = null
+		where organisation_id = $1 and conversation_id = $2 and state = 'active' and agent_id = $3
+		returning last_seq, $3::uuid as left_by),
+	gone as (
+		insert into chat.event (organisation_id, conversation_id, seq, kind, by_party, by_id, client_id)
+		select $1, $2, last_seq, 'agent.left', 'agent', $3, gen_random_uuid() from moved),
+	` + freed + `,
+	queued as (
+		insert into chat.outbox (organisation_id, conversation_id, lane, kind, seq, agent_id)
+		select $1, $2, q.lane, q.kind, moved.last_seq, case when q.lane = 'personal' then $3 end
+		from moved, (values ('card', 'card.update'), ('personal', 'left')) as q(lane, kind))
+	select last_seq from moved`
+
+// Transfer gives a conversation back to the channel. When the agent does not hold it, nothing moves.
+func (s *Store) Transfer(ctx context.Context, organisation, conversation, agent uuid.UUID) (moved bool, err error) {
+	var seq int64
+	err = s.batch(ctx, organisation, func(b *pgx.Batch) {
+		b.Queue(sqlTransfer, organisation, conversation, agent).QueryRow(func(row pgx.Row) error { return row.Scan(&seq) })
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("transfer conversation: %w", err)
+	}
+	return true, nil
+}
+
+const sqlByThread = `select conversation_id from chat.conversation where organisation_id = $1 and card_thread = $2`
+
+// ByThread finds the conversation whose card began a thread.
+func (s *Store) ByThread(ctx context.Context, organisation uuid.UUID, thread string) (uuid.UUID, error) {
+	var id uuid.UUID
+	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
+		b.Queue(sqlByThread, organisation, thread).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("find conversation of thread: %w", notFound(err))
+	}
+	return id, nil
 }

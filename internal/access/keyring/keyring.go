@@ -268,3 +268,20 @@ func (r *Ring) BlindIndex(g grant.Grant, ref euii.Ref, organisationKey []byte, i
 	mac.Write([]byte(strings.ToLower(strings.TrimSpace(text))))
 	return euii.Index{Field: ref.Field, Hash: mac.Sum(nil)}, nil
 }
+
+// Digest is a keyed hash of an incoming message under its conversation's key, shaped as a UUID (version 8, RFC 9562
+// §5.8). It tells a repetition from a new message and gives nothing away without the key.
+func (r *Ring) Digest(ref euii.Ref, wrapped []byte, minute int64, in euii.Inbound) (uuid.UUID, error) {
+	k, err := r.keys(ref.Organisation, ref.Subject, wrapped)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	text, _ := euii.ForSealing(grant.ForSealing(), in)
+	mac := hmac.New(sha256.New, k.index)
+	mac.Write(ref.AAD())
+	fmt.Fprintf(mac, "%d\x00%s", minute, text)
+	id := uuid.UUID(mac.Sum(nil)[:16])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id, nil
+}

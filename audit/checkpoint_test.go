@@ -1,0 +1,158 @@
+package audit_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"counterfoil/audit"
+	"golang.org/x/mod/sumdb/note"
+)
+
+const origin = "chat.example/audit/org1"
+
+func testKey(t testing.TB, seed byte) audit.Key {
+	t.Helper()
+	k, err := audit.NewKey(bytes.Repeat([]byte{seed}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func testSigner(t testing.TB, seed byte, origin string) *audit.Signer {
+	t.Helper()
+	s, err := testKey(t, seed).For(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sign(t testing.TB, s *audit.Signer, size uint64, root audit.Hash) []byte {
+	t.Helper()
+	signed, err := s.Sign(size, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+func TestACheckpointOpensWithItsKey(t *testing.T) {
+	s := testSigner(t, 1, origin)
+	want := audit.Checkpoint{Origin: origin, Size: 3, Root: audit.Hash{7}}
+	signed := sign(t, s, want.Size, want.Root)
+	verifier, err := note.NewVerifier(s.VerifierKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := audit.OpenCheckpoint(signed, verifier); err != nil || got != want {
+		t.Errorf("got %v, %v", got, err)
+	}
+	// A witness signs the same text; its line neither helps nor hurts.
+	other := testSigner(t, 2, "witness.example")
+	skey, err := note.NewSigner(other.PrivateKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := note.Open(signed, note.VerifierList(verifier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosigned, err := note.Sign(n, skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := audit.OpenCheckpoint(cosigned, verifier); err != nil || got != want {
+		t.Errorf("cosigned: got %v, %v", got, err)
+	}
+}
+
+func TestOpenCheckpointRefuses(t *testing.T) {
+	s := testSigner(t, 1, origin)
+	good := string(sign(t, s, 3, audit.Hash{7}))
+	n := &note.Note{Text: origin + "\n3\n" + audit.Hash{7}.String() + "\nextension\n"}
+	skey, err := note.NewSigner(s.PrivateKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	extended, err := note.Sign(n, skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		signed string
+		want   error
+	}{
+		"another size":            {strings.Replace(good, "\n3\n", "\n4\n", 1), audit.ErrSignature},
+		"another key's signature": {string(sign(t, testSigner(t, 2, origin), 3, audit.Hash{7})), audit.ErrSignature},
+		"another log":             {string(sign(t, testSigner(t, 1, "chat.example/audit/org2"), 3, audit.Hash{7})), audit.ErrOrigin},
+		"no signature":            {good[:strings.Index(good, "—")], audit.ErrCheckpoint},
+		"a size with a zero":      {strings.Replace(good, "\n3\n", "\n03\n", 1), audit.ErrCheckpoint},
+		"a negative size":         {strings.Replace(good, "\n3\n", "\n-3\n", 1), audit.ErrCheckpoint},
+		"extension lines":         {string(extended), audit.ErrCheckpoint},
+		"nothing":                 {"", audit.ErrCheckpoint},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := audit.OpenCheckpoint([]byte(c.signed), s.Verifier()); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestASignerComesBackFromItsText(t *testing.T) {
+	s, err := audit.GenerateSigner(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := audit.ParseSigner(s.PrivateKey() + "\n")
+	if err != nil || again.VerifierKey() != s.VerifierKey() || again.Origin() != origin {
+		t.Fatalf("got %v, %v", again, err)
+	}
+	if !bytes.Equal(sign(t, s, 1, audit.Hash{1}), sign(t, again, 1, audit.Hash{1})) {
+		t.Error("the two sign differently")
+	}
+	other, err := audit.GenerateSigner(origin)
+	if err != nil || other.VerifierKey() == s.VerifierKey() {
+		t.Errorf("two generated signers are equal, %v", err)
+	}
+	for _, bad := range []string{"", s.VerifierKey(), strings.Replace(s.PrivateKey(), "org1", "org2", 1)} {
+		if _, err := audit.ParseSigner(bad); err == nil {
+			t.Errorf("ParseSigner accepted something of %d bytes", len(bad))
+		}
+	}
+}
+
+func TestKeysDoNotShowThemselves(t *testing.T) {
+	k, s := testKey(t, 'A'), testSigner(t, 'A', origin)
+	secret := s.PrivateKey()[strings.LastIndex(s.PrivateKey(), "+")+1:]
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
+		got := fmt.Sprintf(format+format+format+format, k, &k, s, *s)
+		for _, leak := range []string{secret, "AAAA", "65 65", "414141", "0x41"} {
+			if strings.Contains(got, leak) {
+				t.Errorf("%s gives %s", format, got)
+			}
+		}
+	}
+}
+
+func TestForRefusesAnOriginThatCannotNameAKey(t *testing.T) {
+	for _, bad := range []string{"", "a b", "a+b", "a\nb"} {
+		if _, err := testKey(t, 1).For(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+	if _, err := (audit.Key{}).For(origin); err == nil {
+		t.Error("an empty key signs")
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	s := testSigner(b, 1, origin)
+	for b.Loop() {
+		sign(b, s, 1, audit.Hash{})
+	}
+}

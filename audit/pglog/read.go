@@ -1,0 +1,152 @@
+package pglog
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
+
+	"counterfoil/audit"
+)
+
+// Head is where a log stands.
+type Head struct {
+	Origin     string
+	Size       uint64
+	Checkpoint []byte // signed, of exactly this size
+}
+
+const sqlHead = "select origin, size, checkpoint from access.log_head($1)"
+
+// Head reads where an organisation's log stands.
+func (l *Log) Head(ctx context.Context, organisation uuid.UUID) (Head, error) {
+	var h Head
+	var size int64
+	if err := l.pool.QueryRow(ctx, sqlHead, organisation).Scan(&h.Origin, &size, &h.Checkpoint); err != nil {
+		return Head{}, fmt.Errorf("read the head of the log: %w", err)
+	}
+	h.Size = uint64(size)
+	return h, nil
+}
+
+// VerifierKey is the line by which an outsider checks the checkpoints of a log.
+func (l *Log) VerifierKey(origin string) (string, error) {
+	signer, err := l.key.For(origin)
+	if err != nil {
+		return "", err
+	}
+	return signer.VerifierKey(), nil
+}
+
+// readAtOnce bounds what is held in memory while a log is read.
+const readAtOnce = 2048
+
+const sqlEntries = "select seq, body from access.log_entries($1, $2, $3, $4)"
+
+// Entries yields the canonical bytes of the entries from, up to but without to, in order.
+func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for from < to {
+			rows, err := l.pool.Query(ctx, sqlEntries, organisation, int64(from), int64(to), readAtOnce)
+			if err != nil {
+				yield(nil, fmt.Errorf("read the log: %w", err))
+				return
+			}
+			var seq int64
+			var body []byte
+			start, stop := from, false
+			_, err = pgx.ForEachRow(rows, []any{&seq, &body}, func() error {
+				if uint64(seq) != from {
+					return fmt.Errorf("entry %d is missing", from)
+				}
+				from++
+				if !stop {
+					stop = !yield(body, nil)
+				}
+				body = nil
+				return nil
+			})
+			if stop {
+				return
+			}
+			if err == nil && from == start {
+				err = fmt.Errorf("entry %d is missing", from)
+			}
+			if err != nil {
+				yield(nil, fmt.Errorf("read the log: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// Export brings the directory dir up to the log's present checkpoint, as C2SP tlog-tiles that outside tools read. It
+// says at which size it stands now.
+func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (Head, error) {
+	h, err := l.Head(ctx, organisation)
+	if err != nil {
+		return Head{}, err
+	}
+	vkey, err := l.VerifierKey(h.Origin)
+	if err != nil {
+		return Head{}, err
+	}
+	w, err := audit.OpenExport(dir, vkey)
+	if err != nil {
+		return Head{}, err
+	}
+	if err := w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, w.Next(), h.Size)); err != nil {
+		return Head{}, err
+	}
+	return h, nil
+}
+
+// Proof makes the inclusion proof of one record against the present checkpoint.
+func (l *Log) Proof(ctx context.Context, organisation uuid.UUID, index uint64) (entry []byte, proof audit.Proof, err error) {
+	h, err := l.Head(ctx, organisation)
+	if err != nil {
+		return nil, audit.Proof{}, err
+	}
+	if index >= h.Size {
+		return nil, audit.Proof{}, fmt.Errorf("the log has %d entries, numbered from 0: there is no entry %d", h.Size, index)
+	}
+	for body, err := range l.Entries(ctx, organisation, index, index+1) {
+		if err != nil {
+			return nil, audit.Proof{}, err
+		}
+		entry = body
+	}
+	vkey, err := l.VerifierKey(h.Origin)
+	if err != nil {
+		return nil, audit.Proof{}, err
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, audit.Proof{}, fmt.Errorf("use the log's own key: %w", err)
+	}
+	checkpoint, err := audit.OpenCheckpoint(h.Checkpoint, verifier)
+	if err != nil {
+		return nil, audit.Proof{}, fmt.Errorf("the log's checkpoint: %w", err)
+	}
+	path, err := audit.InclusionProof(index, checkpoint.Size, audit.NewHashReader(checkpoint, l.tiles(ctx, organisation)))
+	if err != nil {
+		return nil, audit.Proof{}, fmt.Errorf("prove entry %d: %w", index, err)
+	}
+	return entry, audit.Proof{Index: index, Hashes: path, Checkpoint: h.Checkpoint}, nil
+}
+
+const sqlTile = "select access.log_tile($1, $2, $3, $4)"
+
+// tiles reads the tiles of a log from storage.
+func (l *Log) tiles(ctx context.Context, organisation uuid.UUID) audit.TileReader {
+	return func(level int, index uint64, width int) ([]byte, error) {
+		var hashes []byte
+		if err := l.pool.QueryRow(ctx, sqlTile, organisation, level, int64(index), width).Scan(&hashes); err != nil {
+			return nil, fmt.Errorf("read tile %d/%d: %w", level, index, err)
+		}
+		return hashes, nil
+	}
+}

@@ -1,0 +1,602 @@
+package audit
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// FaultKind names what is wrong with an export, as precisely as the signed tree allows.
+type FaultKind string
+
+const (
+	Changed         FaultKind = "changed"          // a record is not the one that was signed
+	Missing         FaultKind = "missing"          // a record or file that the signed tree has is not there
+	Swapped         FaultKind = "swapped"          // records stand in each other's place
+	Inserted        FaultKind = "inserted"         // a record stands between those that were signed
+	Truncated       FaultKind = "truncated"        // everything from a record on is not there
+	Redated         FaultKind = "redated"          // time goes backwards
+	ForgedSignature FaultKind = "forged-signature" // the checkpoint is not signed by the key
+	WrongOrigin     FaultKind = "wrong-origin"     // the checkpoint or a record is of another log
+	Gap             FaultKind = "gap"              // the records' own numbers leave some out or come twice
+	NotCanonical    FaultKind = "not-canonical"    // a record has not the one form that is allowed
+	Inconsistent    FaultKind = "inconsistent"     // the log does not continue a checkpoint seen earlier
+	CorruptTile     FaultKind = "corrupt-tile"     // a tile does not hold the hashes it should
+)
+
+// Fault is one thing that is wrong.
+type Fault struct {
+	Kind  FaultKind `json:"kind"`
+	Index int64     `json:"index"` // the record, or -1 if it is not about a certain one
+	File  string    `json:"file"`  // within the directory, or empty
+	Text  string    `json:"text"`  // one sentence in plain words
+}
+
+// Options of a verification.
+type Options struct {
+	// Key is the log's verifier key. If it is empty the one beside the log is believed, which shows only that the log
+	// agrees with itself: whoever can replace the log can replace that key too.
+	Key string
+	// Since is a signed checkpoint of the same log seen earlier, if there is one.
+	Since []byte
+	// Progress, if not nil, is told now and then how many records are done. It is called from one goroutine.
+	Progress func(done, total uint64)
+}
+
+// Report is the outcome of a verification. The log is good if it has no faults; the counts speak of what was read and
+// mean nothing otherwise.
+type Report struct {
+	Checkpoint    Checkpoint
+	Key           string // the verifier key that was believed
+	KeyFromExport bool   // and that it came from the directory itself
+	Since         Checkpoint
+	HasSince      bool
+
+	Records     uint64
+	Bytes       uint64    // of entries
+	First, Last time.Time // zero if there are no records
+	Kinds       map[string]uint64
+	Decisions   map[string]uint64 // of disclosures and denials; "none" if a record names none
+	Actions     map[string]uint64 // at most maxNames different ones, the rest under "(others)"
+	Actors      map[string]uint64 // by kind of actor; likewise
+
+	Faults []Fault // in the order of the log
+	More   bool    // there are faults beyond those listed
+}
+
+const (
+	maxFaults = 100 // listed
+	maxBad    = 32  // bundles looked into to name what is wrong with them
+	maxNames  = 1000
+)
+
+// chunkBundles is how many bundles one goroutine takes at a time: as many as a level 1 tile covers.
+const chunkBundles = TileWidth
+
+// VerifyExport reads a whole export directory and checks that it is, byte for byte, the log that its checkpoint was
+// signed for: the signature, every bundle and tile, the root recomputed from the entries, and that each entry is
+// canonical, numbered by its position, not dated before the one ahead of it and of the organisation that the origin's
+// last element names.
+//
+// The error is for what says nothing about the log: a file that cannot be read, no checkpoint or key at all, a bad
+// option, or the end of ctx. What is wrong with the log is in the report's faults. Memory use does not grow with the
+// size of the log.
+func VerifyExport(ctx context.Context, fsys fs.FS, o Options) (Report, error) {
+	v := verification{ctx: ctx, fsys: fsys, report: Report{Key: strings.TrimSpace(o.Key)}}
+	err := v.run(o)
+	r := v.report
+	slices.SortStableFunc(r.Faults, func(a, b Fault) int { return cmp.Compare(uint64(a.Index), uint64(b.Index)) })
+	if err != nil {
+		return r, fmt.Errorf("verify export: %w", err)
+	}
+	return r, nil
+}
+
+// verification is one run of VerifyExport.
+type verification struct {
+	ctx    context.Context
+	fsys   fs.FS
+	report Report
+	org    []byte // that every entry must name
+	c      Checkpoint
+
+	tree    Tree
+	upper   [maxLevel + 1][]byte // hashes of the tile being filled, by level from 2 on
+	broken  bool                 // some entries could not be read, so the root cannot be recomputed
+	bad     []uint64             // bundles to be looked into
+	tiles   []tileID             // tiles that do not hold what the entries hash to
+	present uint64               // bundles up to and including the last one that is there
+	absent  []uint64             // the first bundles that are not there
+}
+
+type tileID struct {
+	level int
+	index uint64
+	gone  bool // not there at all
+}
+
+func (v *verification) fault(kind FaultKind, index int64, file, format string, args ...any) {
+	if len(v.report.Faults) >= maxFaults {
+		v.report.More = true
+		return
+	}
+	v.report.Faults = append(v.report.Faults, Fault{kind, index, file, fmt.Sprintf(format, args...)})
+}
+
+func (v *verification) run(o Options) error {
+	if v.report.Key == "" {
+		key, err := readFile(v.fsys, keyFile, 4<<10, nil)
+		if err != nil {
+			return fmt.Errorf("no key was given and there is none beside the log: %w", err)
+		}
+		v.report.Key, v.report.KeyFromExport = strings.TrimSpace(string(key)), true
+	}
+	verifier, err := note.NewVerifier(v.report.Key)
+	if err != nil {
+		return fmt.Errorf("read key: %w", err)
+	}
+	signed, err := readFile(v.fsys, checkpointFile, 1<<20, nil)
+	if err != nil {
+		return fmt.Errorf("this is no export: %w", err)
+	}
+	if v.c, err = OpenCheckpoint(signed, verifier); err != nil {
+		v.checkpointFault(checkpointFile, err)
+		return nil
+	}
+	v.report.Checkpoint = v.c
+	v.org = []byte(v.c.Origin[strings.LastIndexByte(v.c.Origin, '/')+1:])
+	if o.Since != nil {
+		if v.report.Since, err = OpenCheckpoint(o.Since, verifier); err != nil {
+			v.checkpointFault("", err)
+			return nil
+		}
+		v.report.HasSince = true
+	}
+	if err := v.entries(o.Progress); err != nil {
+		return err
+	}
+	if err := v.explain(); err != nil {
+		return err
+	}
+	return v.since()
+}
+
+func (v *verification) checkpointFault(file string, err error) {
+	which := "The checkpoint"
+	if file == "" {
+		which = "The earlier checkpoint"
+	}
+	switch {
+	case errors.Is(err, ErrOrigin):
+		v.fault(WrongOrigin, -1, file, "%s is of another log than the key: %v.", which, err)
+	case errors.Is(err, ErrSignature):
+		v.fault(ForgedSignature, -1, file, "%s is not signed by this key.", which)
+	default:
+		v.fault(ForgedSignature, -1, file, "%s is malformed, so nothing is signed: %v.", which, err)
+	}
+}
+
+// since checks that the log continues the earlier checkpoint.
+func (v *verification) since() error {
+	old := v.report.Since
+	switch {
+	case !v.report.HasSince:
+	case old.Size > v.c.Size:
+		v.fault(Inconsistent, int64(v.c.Size), checkpointFile,
+			"The log had %d records and now has %d: it was rolled back or cut.", old.Size, v.c.Size)
+	case old.Size == 0 || old.Size == v.c.Size:
+		want := v.c.Root
+		if old.Size == 0 {
+			want = NewTree().Root()
+		}
+		if old.Root != want {
+			v.fault(Inconsistent, -1, checkpointFile, "The same key signed another history of the same %d records.", old.Size)
+		}
+	case len(v.report.Faults) == 0:
+		root, err := tlog.TreeHash(int64(old.Size), NewHashReader(v.c, DirTiles(v.fsys)))
+		if err != nil {
+			return err
+		}
+		if root != old.Root {
+			v.fault(Inconsistent, -1, checkpointFile,
+				"The first %d records are not those the earlier checkpoint was signed for: the same key signed two histories.", old.Size)
+		}
+	}
+	return nil
+}
+
+// chunk is the work of one goroutine at a time: bundles from to below to.
+type chunk struct {
+	from, to uint64
+	out      chan chunkResult
+}
+
+// chunkResult is what became of a chunk. Its hashes are of whole bundles and, at the end of the log, of single entries.
+type chunkResult struct {
+	nodes       []Hash // roots of the full bundles
+	leaves      []byte // leaf hashes of the partial bundle
+	broken      bool
+	bad, absent []uint64
+	present     uint64 // one past the last bundle that is there, or 0
+	tiles       []tileID
+	records     uint64
+	bytes       uint64
+	first, last int64 // microseconds; meaningful if records > 0
+	err         error
+}
+
+// entries reads everything once, on all processors, and hashes it up to the root.
+func (v *verification) entries(progress func(done, total uint64)) error {
+	bundles := (v.c.Size + TileWidth - 1) / TileWidth
+	workers := runtime.GOMAXPROCS(0)
+	ctx, cancel := context.WithCancel(v.ctx)
+	work, order := make(chan chunk), make(chan chunk, workers)
+	readers := make([]*reader, workers)
+	var running sync.WaitGroup
+	for i := range readers {
+		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, tally: newTally()}
+		readers[i] = r
+		running.Go(func() {
+			for c := range work {
+				c.out <- r.chunk(c.from, c.to)
+			}
+		})
+	}
+	running.Go(func() {
+		defer close(order)
+		defer close(work)
+		for from := uint64(0); from < bundles; from += chunkBundles {
+			c := chunk{from, min(from+chunkBundles, bundles), make(chan chunkResult, 1)}
+			select {
+			case order <- c:
+			case <-ctx.Done():
+				return
+			}
+			work <- c
+		}
+	})
+	err := v.collect(order, progress)
+	cancel()
+	for range order { // lets the dispatcher end
+	}
+	running.Wait()
+	if err == nil {
+		err = v.ctx.Err()
+	}
+	total := newTally()
+	for _, r := range readers {
+		total.merge(r.tally)
+	}
+	v.report.Kinds, v.report.Decisions = total.kinds.counts(), total.decisions.counts()
+	v.report.Actions, v.report.Actors = total.actions.counts(), total.actors.counts()
+	return err
+}
+
+// collect puts the chunks' results together in the order of the log.
+func (v *verification) collect(order <-chan chunk, progress func(done, total uint64)) error {
+	var last int64
+	for c := range order {
+		r := <-c.out
+		if r.err != nil {
+			return r.err
+		}
+		if r.records > 0 {
+			if v.report.Records == 0 {
+				v.report.First = time.UnixMicro(r.first).UTC()
+			} else if r.first < last {
+				v.noteBad(c.from)
+			}
+			last = r.last
+			v.report.Last = time.UnixMicro(last).UTC()
+		}
+		v.report.Records += r.records
+		v.report.Bytes += r.bytes
+		v.present = max(v.present, r.present)
+		for _, b := range r.bad {
+			v.noteBad(b)
+		}
+		v.absent = append(v.absent, r.absent[:min(len(r.absent), maxBad-min(maxBad, len(v.absent)))]...)
+		v.tiles = append(v.tiles, r.tiles[:min(len(r.tiles), maxFaults-min(maxFaults, len(v.tiles)))]...)
+		v.broken = v.broken || r.broken
+		if !v.broken {
+			if err := v.grow(r); err != nil {
+				return err
+			}
+		}
+		if progress != nil {
+			progress(min(c.to*TileWidth, v.c.Size), v.c.Size)
+		}
+	}
+	if v.broken {
+		return nil
+	}
+	for level := 2; level <= maxLevel; level++ {
+		if n := tileCount(v.c.Size, level); n%TileWidth > 0 {
+			if err := v.compareTile(level, n/TileWidth); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (v *verification) noteBad(bundle uint64) {
+	if len(v.bad) < maxBad {
+		v.bad = append(v.bad, bundle)
+	} else {
+		v.report.More = true
+	}
+}
+
+// grow appends a chunk to the tree and compares the tiles of level 2 and above that it fills.
+func (v *verification) grow(r chunkResult) error {
+	var failed error
+	node := func(level int, index uint64, hash Hash) {
+		if level < 2 {
+			return
+		}
+		v.upper[level] = append(v.upper[level], hash[:]...)
+		if index%TileWidth == TileWidth-1 {
+			failed = errors.Join(failed, v.compareTile(level, index/TileWidth))
+			v.upper[level] = v.upper[level][:0]
+		}
+	}
+	for _, h := range r.nodes {
+		v.tree.appendAt(tileHeight, h, node)
+	}
+	for i := 0; i < len(r.leaves); i += sha256.Size {
+		v.tree.appendAt(0, Hash(r.leaves[i:]), node)
+	}
+	return failed
+}
+
+func (v *verification) compareTile(level int, index uint64) error {
+	gone, same, err := compareTile(v.fsys, level, index, v.upper[level], nil)
+	if err == nil && !same {
+		v.tiles = append(v.tiles, tileID{level, index, gone})
+	}
+	return err
+}
+
+// compareTile reads a tile and compares it with the hashes it should hold.
+func compareTile(fsys fs.FS, level int, index uint64, want []byte, buf *[]byte) (gone, same bool, err error) {
+	if buf == nil {
+		buf = new([]byte)
+	}
+	path := func(width int) string { return TilePath(level, index, width) }
+	data, part, err := readPart(fsys, path, len(want)/sha256.Size, TileWidth*sha256.Size, *buf)
+	*buf = data
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, false, nil
+	case errors.Is(err, errTooLarge):
+		return false, false, nil
+	case err != nil:
+		return false, false, err
+	}
+	if !part && len(want) < TileWidth*sha256.Size && len(data) > len(want) {
+		data = data[:len(want)] // the tile has become full since
+	}
+	return false, bytes.Equal(data, want), nil
+}
+
+// reader does chunks. Each goroutine has its own, with its own buffers.
+type reader struct {
+	ctx   context.Context
+	fsys  fs.FS
+	size  uint64
+	org   []byte
+	tally tally
+
+	scan   scanner
+	bundle []byte
+	tile   []byte
+	hashes [TileWidth * sha256.Size]byte
+}
+
+func (r *reader) chunk(from, to uint64) (out chunkResult) {
+	out.nodes = make([]Hash, 0, to-from)
+	for b := from; b < to; b++ {
+		if out.err = r.ctx.Err(); out.err != nil {
+			return out
+		}
+		if out.err = r.one(b, &out); out.err != nil {
+			return out
+		}
+	}
+	if out.broken || len(out.nodes) == 0 {
+		return out
+	}
+	want := r.tile[:0]
+	for i := range out.nodes {
+		want = append(want, out.nodes[i][:]...)
+	}
+	r.tile = want
+	gone, same, err := compareTile(r.fsys, 1, from/TileWidth, want, &r.bundle)
+	if out.err = err; err == nil && !same {
+		out.tiles = append(out.tiles, tileID{1, from / TileWidth, gone})
+	}
+	return out
+}
+
+// one reads bundle b, checks its entries and compares its tile.
+func (r *reader) one(b uint64, out *chunkResult) error {
+	width := tileWidth(r.size, b)
+	path := func(width int) string { return BundlePath(b, width) }
+	data, part, err := readPart(r.fsys, path, width, maxBundle, r.bundle)
+	r.bundle = data
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		out.absent, out.broken = append(out.absent, b), true
+		return nil
+	case errors.Is(err, errTooLarge):
+		out.present = b + 1
+		out.bad, out.broken = append(out.bad, b), true
+		return nil
+	case err != nil:
+		return err
+	}
+	out.present = b + 1
+	good, n := r.entries(data, b*TileWidth, width, part || width == TileWidth, out)
+	if n < width {
+		out.bad, out.broken = append(out.bad, b), true
+		return nil
+	}
+	leaves := r.hashes[:width*sha256.Size]
+	gone, same, err := compareTile(r.fsys, 0, b, leaves, &r.tile)
+	if err != nil {
+		return err
+	}
+	if !same {
+		out.tiles = append(out.tiles, tileID{0, b, gone})
+	}
+	if !good || !same && !gone {
+		out.bad = append(out.bad, b)
+	}
+	if width == TileWidth {
+		out.nodes = append(out.nodes, tileRoot(&r.hashes))
+	} else {
+		out.leaves = bytes.Clone(leaves)
+	}
+	return nil
+}
+
+// entries checks width entries of a bundle that begins at index first, and leaves their hashes in r.hashes. whole says
+// that the bundle must hold no more. good turns false if anything is wrong with them; n is how many there were.
+func (r *reader) entries(bundle []byte, first uint64, width int, whole bool, out *chunkResult) (good bool, n int) {
+	good = true
+	at := 0 // where the next entry's length stands
+	for n = 0; n < width; n++ {
+		entry, _, ok := cutEntry(bundle[at:])
+		if !ok {
+			return false, n
+		}
+		// A leaf is hashed with a zero byte before it. The second byte of the length stands just there, and is put back
+		// after.
+		end := at + 2 + len(entry)
+		kept := bundle[at+1]
+		bundle[at+1] = 0
+		leaf := sha256.Sum256(bundle[at+1 : end])
+		bundle[at+1] = kept
+		copy(r.hashes[n*sha256.Size:], leaf[:])
+		at = end
+
+		s := &r.scan
+		if s.scan(entry) != nil {
+			good = false
+			continue
+		}
+		if s.seq != first+uint64(n) || !bytes.Equal(s.content(s.org), r.org) || out.records > 0 && s.micros < out.last {
+			good = false
+		}
+		if out.records == 0 {
+			out.first = s.micros
+		}
+		out.last = s.micros
+		out.records++
+		out.bytes += uint64(len(entry))
+		r.tally.add(s)
+	}
+	return good && (!whole || at == len(bundle)), n
+}
+
+// tileRoot returns the root of a full tile. It overwrites the tile's hashes.
+func tileRoot(tile *[TileWidth * sha256.Size]byte) Hash {
+	var pair [1 + 2*sha256.Size]byte
+	pair[0] = 1
+	for n := TileWidth / 2; n > 0; n /= 2 {
+		for i := range n {
+			copy(pair[1:], tile[2*i*sha256.Size:][:2*sha256.Size])
+			h := sha256.Sum256(pair[:])
+			copy(tile[i*sha256.Size:], h[:])
+		}
+	}
+	return Hash(tile[:sha256.Size])
+}
+
+// tally counts what entries say.
+type tally struct{ kinds, decisions, actions, actors counter }
+
+func newTally() tally {
+	return tally{newCounter(), newCounter(), newCounter(), newCounter()}
+}
+
+func (t *tally) add(s *scanner) {
+	t.kinds.add(s.content(s.kind), "")
+	t.actions.add(s.content(s.action), "")
+	t.actors.add(s.content(s.actorKind), "nobody")
+	if k := Kind(s.raw(s.kind)); k == Disclosure || k == Denial {
+		t.decisions.add(s.content(s.decision), "none")
+	}
+}
+
+func (t *tally) merge(u tally) {
+	t.kinds.merge(u.kinds)
+	t.decisions.merge(u.decisions)
+	t.actions.merge(u.actions)
+	t.actors.merge(u.actors)
+}
+
+// counter counts by name. Records come in runs of the same names, so it looks at the last one first.
+type counter struct {
+	n     map[string]*uint64
+	last  string
+	lastN *uint64
+}
+
+func newCounter() counter { return counter{n: make(map[string]*uint64)} }
+
+func (c *counter) add(name []byte, ifEmpty string) {
+	if c.lastN == nil || string(name) != c.last {
+		if p := c.n[string(name)]; p != nil {
+			c.lastN = p
+		} else if len(name) == 0 {
+			c.lastN = c.of(ifEmpty)
+		} else {
+			c.lastN = c.of(string(name))
+		}
+		c.last = string(name)
+	}
+	*c.lastN++
+}
+
+// of returns where a name is counted.
+func (c *counter) of(name string) *uint64 {
+	if c.n[name] == nil && len(c.n) >= maxNames {
+		name = "(others)"
+	}
+	if c.n[name] == nil {
+		c.n[name] = new(uint64)
+	}
+	return c.n[name]
+}
+
+func (c *counter) merge(d counter) {
+	for name, n := range d.n {
+		*c.of(name) += *n
+	}
+}
+
+func (c *counter) counts() map[string]uint64 {
+	out := make(map[string]uint64, len(c.n))
+	for name, n := range c.n {
+		out[name] = *n
+	}
+	return out
+}
+
+// indexOf turns the position of a record into a Fault.Index.
+func indexOf(position uint64) int64 { return int64(min(position, math.MaxInt64)) }

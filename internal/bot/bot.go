@@ -1,0 +1,464 @@
+// Package bot is the edge towards Teams: it takes validated activities in, and delivers the outbox. What an agent or a
+// channel is shown has passed one of the readers it was handed.
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/relay"
+	"counterfoil/internal/store"
+	"counterfoil/internal/teams"
+)
+
+// answerTime bounds the handling of one activity; Teams sends it again after about 15 s without an answer.
+const answerTime = 12 * time.Second
+
+// Config is what a Bot is made of. The readers are the capabilities it was handed: to introduce a visitor to the agent who
+// joined, to name the joiner to the channel, to announce a conversation there, and to follow one as its agent.
+type Config struct {
+	Cloud           teams.Cloud
+	Verifier        *teams.Verifier
+	Client          *teams.Client
+	Store           *store.Store
+	Relay           *relay.Relay
+	Tenants         *Tenants
+	VisitorToAgent  access.Reader[euii.Agent]
+	JoinerToChannel access.Reader[euii.Channel]
+	FirstLine       access.FirstLine
+	ForAgent        access.Conversations[euii.Agent]
+	Logger          *slog.Logger
+	Now             func() time.Time
+}
+
+// Bot is safe for concurrent use.
+type Bot struct {
+	Config
+	pacer *teams.Pacer
+	wake  chan struct{}
+
+	mu        sync.Mutex
+	following map[following]*access.Following[euii.Agent]
+}
+
+type following struct{ agent, conversation uuid.UUID }
+
+// New makes a Bot.
+func New(c Config) *Bot {
+	return &Bot{Config: c, pacer: teams.NewPacer(c.Now), wake: make(chan struct{}, 1), following: make(map[following]*access.Following[euii.Agent])}
+}
+
+// Tenants finds the organisation of a Teams tenant. Organisations change rarely, so they are looked up every few seconds.
+type Tenants struct {
+	Store *store.Store
+	Now   func() time.Time
+
+	mu     sync.Mutex
+	at     time.Time
+	byName map[string]chat.Organisation
+}
+
+const tenantsFresh = 5 * time.Second
+
+// Organisation is the organisation of a tenant; chat.ErrNotFound when none has it.
+func (t *Tenants) Organisation(ctx context.Context, tenant string) (chat.Organisation, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byName == nil || t.Now().Sub(t.at) > tenantsFresh {
+		all, err := t.Store.Organisations(ctx)
+		if err != nil {
+			return chat.Organisation{}, err
+		}
+		t.byName, t.at = make(map[string]chat.Organisation, len(all)), t.Now()
+		for _, o := range all {
+			if o.Tenant != "" {
+				t.byName[strings.ToLower(o.Tenant)] = o
+			}
+		}
+	}
+	o, ok := t.byName[strings.ToLower(tenant)]
+	if !ok {
+		return chat.Organisation{}, chat.ErrNotFound
+	}
+	return o, nil
+}
+
+// Allowed reports whether activities of a tenant are served.
+func (t *Tenants) Allowed(ctx context.Context, tenant string) (bool, error) {
+	_, err := t.Organisation(ctx, tenant)
+	if errors.Is(err, chat.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// byID finds an organisation that is already known to exist.
+func (t *Tenants) byID(ctx context.Context, id uuid.UUID) (chat.Organisation, error) {
+	all, err := t.Store.Organisations(ctx)
+	if err != nil {
+		return chat.Organisation{}, err
+	}
+	for _, o := range all {
+		if o.ID == id {
+			return o, nil
+		}
+	}
+	return chat.Organisation{}, chat.ErrNotFound
+}
+
+// ServeHTTP takes one activity.
+func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		http.Error(w, "activities are posted", http.StatusMethodNotAllowed)
+		return
+	}
+	a, err := teams.DecodeActivity(r.Body)
+	switch {
+	case errors.Is(err, teams.ErrActivityTooLong):
+		http.Error(w, "the activity is too long", http.StatusRequestEntityTooLarge)
+		return
+	case err != nil:
+		http.Error(w, "this is no activity", http.StatusBadRequest)
+		return
+	}
+	token, err := b.Verifier.Verify(ctx, r.Header.Get("Authorization"), a)
+	if errors.Is(err, teams.ErrUnauthorized) {
+		b.Logger.WarnContext(ctx, "activity refused", "error", err)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		http.Error(w, "the token is not valid for this activity", http.StatusUnauthorized)
+		return
+	}
+	var organisation chat.Organisation
+	if err == nil {
+		organisation, err = b.Tenants.Organisation(ctx, token.Tenant())
+	}
+	if err != nil {
+		b.Logger.ErrorContext(ctx, "activity cannot be checked now", "error", err)
+		http.Error(w, "activities cannot be checked right now", http.StatusServiceUnavailable)
+		return
+	}
+	in := inbound{b, a, organisation, token.ServiceURL(), wordsOf(organisation.Language), relay.Identity{
+		Organisation: organisation.ID, DirectoryID: a.From.AADObjectID, TeamsUser: a.From.ID, ServiceURL: token.ServiceURL().String(),
+	}}
+	answer, err := in.handle(ctx)
+	if err != nil {
+		b.Logger.ErrorContext(ctx, "activity failed", "kind", a.Kind(), "verb", a.Verb(), "error", err)
+		http.Error(w, "the activity could not be handled", http.StatusInternalServerError)
+		return
+	}
+	if answer == nil {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// inbound is one validated activity with what is known about where it comes from.
+type inbound struct {
+	*Bot
+	*teams.Activity
+	organisation chat.Organisation
+	at           teams.ServiceURL
+	words        words
+	from         relay.Identity
+}
+
+func (in inbound) handle(ctx context.Context) (*teams.InvokeResponse, error) {
+	switch in.Kind() {
+	case teams.KindInstall, teams.KindUninstall:
+		return nil, in.install(ctx)
+	case teams.KindInvoke:
+		if in.Verb() == "" {
+			r := teams.RespondError(http.StatusBadRequest, "BadRequest", in.words.gone)
+			return &r, nil
+		}
+		r := in.press(ctx)
+		return &r, nil
+	case teams.KindMessage:
+		switch {
+		case in.Verb() != "": // Action.Submit of an older client: there is no answer to the click
+			r := in.press(ctx)
+			if text, ok := r.Value.(string); ok && r.StatusCode != http.StatusOK {
+				return nil, in.say(ctx, text)
+			}
+			return nil, nil
+		case in.IsPersonal():
+			return nil, in.personal(ctx)
+		case in.IsChannel() && in.ThreadRoot() != "":
+			return nil, in.thread(ctx)
+		}
+	case teams.KindTyping:
+		if agent, err := in.agent(ctx); err == nil && in.IsPersonal() {
+			in.Relay.AgentTypes(agent)
+		}
+	}
+	return nil, nil
+}
+
+func (in inbound) agent(ctx context.Context) (store.Agent, error) {
+	if in.from.DirectoryID == "" {
+		return store.Agent{}, chat.ErrNotFound
+	}
+	return in.Store.AgentByDirectory(ctx, in.organisation.ID, in.from.DirectoryID)
+}
+
+func (in inbound) install(ctx context.Context) error {
+	if in.IsPersonal() {
+		if agent, err := in.agent(ctx); err == nil {
+			return in.Store.SetPersonal(ctx, in.organisation.ID, agent.ID, in.ConversationID, in.at.String(), in.From.ID)
+		}
+		return nil
+	}
+	if in.Team.ID == "" {
+		return nil
+	}
+	if in.Kind() == teams.KindUninstall {
+		return in.Store.Uninstalled(ctx, in.organisation.ID, "team", in.Team.ID)
+	}
+	channel := in.SelectedChannel
+	if channel == "" {
+		channel = in.TeamsChannelID
+	}
+	if channel == "" {
+		channel = in.Team.ID // the id of the General channel is that of its team
+	}
+	err := in.Store.Installed(ctx, store.Installation{
+		Organisation: in.organisation.ID, Scope: "team", Place: in.Team.ID, Channel: channel, ServiceURL: in.at.String(), Bot: in.Recipient.ID,
+	})
+	in.Wake()
+	return err
+}
+
+// press carries out the button of a card. Everything in it is the client's word; who he is and which conversation he
+// may act on is decided anew.
+func (in inbound) press(ctx context.Context) teams.InvokeResponse {
+	conversation, err := uuid.Parse(in.Conversation())
+	if err == nil && in.from.DirectoryID == "" {
+		err = chat.ErrNotFound
+	}
+	if err != nil {
+		return teams.RespondError(http.StatusBadRequest, "BadRequest", in.words.gone)
+	}
+	text := in.words.joined
+	if in.Verb() == teams.VerbJoin {
+		err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
+	} else {
+		text, err = in.act(ctx, conversation)
+	}
+	in.Wake()
+	if err != nil {
+		return in.refuse(ctx, err)
+	}
+	return teams.RespondMessage(text)
+}
+
+// act carries out a button that only the conversation's agent may press.
+func (in inbound) act(ctx context.Context, conversation uuid.UUID) (string, error) {
+	agent, err := in.agent(ctx)
+	if errors.Is(err, chat.ErrNotFound) {
+		return "", chat.ErrNotJoined
+	}
+	if err != nil {
+		return "", err
+	}
+	switch in.Verb() {
+	case teams.VerbReply:
+		if err := euii.CheckInbound(in.ReplyText(), chat.MaxMessage, true); err != nil || euii.InboundEmpty(in.ReplyText()) {
+			return "", errRefusedText
+		}
+		_, err = in.Relay.AgentReplies(ctx, agent, conversation, euii.InboundTrim(in.ReplyText()))
+		return "✓", err
+	case teams.VerbEnd:
+		return in.words.ended, in.Relay.AgentEnds(ctx, agent, conversation)
+	case teams.VerbTransfer:
+		return in.words.transferred, in.Relay.AgentTransfers(ctx, agent, conversation)
+	case teams.VerbSwitch:
+		return in.words.switched, in.Store.SetCurrent(ctx, in.organisation.ID, agent.ID, conversation)
+	}
+	return "", chat.ErrNotFound
+}
+
+var errRefusedText = errors.New("the text cannot be passed on")
+
+// fetch gets the one member who clicked.
+func (in inbound) fetch(ctx context.Context) (relay.Profile, error) {
+	m, err := in.Client.Member(ctx, in.at, in.ConversationID, in.From.ID)
+	if err != nil {
+		return relay.Profile{}, err
+	}
+	if !strings.EqualFold(m.AADObjectID, in.from.DirectoryID) {
+		return relay.Profile{}, errors.New("the bot service gave another member than the one who clicked")
+	}
+	return relay.Profile{DisplayName: m.Name, GivenName: m.GivenName, Surname: m.Surname, Email: m.Email}, nil
+}
+
+func (in inbound) refuse(ctx context.Context, err error) teams.InvokeResponse {
+	text, known := in.explain(err)
+	if !known {
+		in.Logger.ErrorContext(ctx, "card button failed", "verb", in.Verb(), "error", err)
+		return teams.RespondError(http.StatusInternalServerError, "InternalError", text)
+	}
+	return teams.RespondError(http.StatusBadRequest, "BadRequest", text)
+}
+
+// explain turns an error into what an agent reads.
+func (in inbound) explain(err error) (text string, known bool) {
+	switch {
+	case errors.Is(err, chat.ErrTaken):
+		return in.words.taken, true
+	case errors.Is(err, chat.ErrClosed):
+		return in.words.closed, true
+	case errors.Is(err, chat.ErrNotJoined):
+		return in.words.notJoined, true
+	case errors.Is(err, chat.ErrNotFound):
+		return in.words.gone, true
+	case errors.Is(err, relay.ErrNoProfile):
+		return in.words.noProfile, true
+	case errors.Is(err, errRefusedText):
+		return in.words.refused, true
+	case errors.Is(err, access.ErrDenied):
+		return in.words.denied, true
+	}
+	return in.words.unavailable, false
+}
+
+// personal takes what an agent writes in the 1:1 chat: a command, or the answer to his current conversation.
+func (in inbound) personal(ctx context.Context) error {
+	agent, err := in.agent(ctx)
+	if errors.Is(err, chat.ErrNotFound) {
+		return in.say(ctx, in.words.noCurrent)
+	}
+	if err != nil {
+		return err
+	}
+	if agent.Personal != in.ConversationID || agent.ServiceURL != in.at.String() {
+		if err := in.Store.SetPersonal(ctx, in.organisation.ID, agent.ID, in.ConversationID, in.at.String(), in.From.ID); err != nil {
+			return err
+		}
+	}
+	text := in.TextWithoutMention()
+	switch {
+	case euii.InboundEqualFold(text, "help"):
+		return in.say(ctx, in.words.help)
+	case euii.InboundEqualFold(text, "chats"):
+		return in.chats(ctx, agent)
+	case agent.Current == uuid.Nil:
+		return in.say(ctx, in.words.noCurrent)
+	case euii.InboundEqualFold(text, "end"):
+		return in.tell(ctx, in.Relay.AgentEnds(ctx, agent, agent.Current))
+	case euii.InboundEqualFold(text, "transfer"):
+		return in.tell(ctx, in.Relay.AgentTransfers(ctx, agent, agent.Current))
+	}
+	return in.answer(ctx, agent, agent.Current, text)
+}
+
+// thread takes a mention of the bot in the thread of a conversation's card as an answer to it.
+func (in inbound) thread(ctx context.Context) error {
+	conversation, err := in.Store.ByThread(ctx, in.organisation.ID, in.ConversationID)
+	if errors.Is(err, chat.ErrNotFound) { // some other thread in which somebody mentioned the bot
+		if euii.InboundEqualFold(in.TextWithoutMention(), "help") {
+			return in.say(ctx, in.words.help)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	agent, err := in.agent(ctx)
+	if errors.Is(err, chat.ErrNotFound) {
+		return in.say(ctx, in.words.notJoined)
+	}
+	if err != nil {
+		return err
+	}
+	return in.answer(ctx, agent, conversation, in.TextWithoutMention())
+}
+
+// answer passes an agent's message to the visitor.
+func (in inbound) answer(ctx context.Context, agent store.Agent, conversation uuid.UUID, text euii.Inbound) error {
+	files := false
+	for _, a := range in.Attachments {
+		files = files || !strings.HasPrefix(a.ContentType, "text/") // the text comes a second time as HTML
+	}
+	if euii.InboundEmpty(text) {
+		if files {
+			return in.say(ctx, in.words.noFiles)
+		}
+		return nil
+	}
+	if euii.InboundLen(text) > chat.MaxMessage {
+		return in.say(ctx, in.words.tooLong)
+	}
+	if euii.CheckInbound(text, chat.MaxMessage, true) != nil {
+		return in.say(ctx, in.words.refused)
+	}
+	_, err := in.Relay.AgentSays(ctx, agent, conversation, in.item(), text)
+	if err == nil && files {
+		return in.say(ctx, in.words.noFiles)
+	}
+	return in.tell(ctx, err)
+}
+
+// item identifies the activity, so that a redelivery is the same message.
+func (in inbound) item() uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(in.organisation.ID.String()+"\x00"+in.ConversationID+"\x00"+in.ID))
+}
+
+// chats shows the agent's conversations to choose from.
+func (in inbound) chats(ctx context.Context, agent store.Agent) error {
+	held, err := in.Store.HeldBy(ctx, in.organisation.ID, agent.ID)
+	if err != nil {
+		return err
+	}
+	choices := make([]teams.Choice, len(held))
+	for i, h := range held {
+		handle, err := in.Relay.Handle(ctx, in.organisation.ID, "visitor", h.Visitor)
+		if err != nil {
+			return err
+		}
+		choices[i] = teams.Choice{Conversation: h.Conversation.String(), Handle: handle}
+	}
+	return in.post(ctx, teams.Message{Card: teams.SwitchCard(teams.Language(in.organisation.Language), agent.Current.String(), choices)})
+}
+
+// tell tells the agent why something did not happen; nil says nothing.
+func (in inbound) tell(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	text, known := in.explain(err)
+	if !known {
+		in.Logger.ErrorContext(ctx, "agent's message failed", "error", err)
+	}
+	return in.say(ctx, text)
+}
+
+func (in inbound) say(ctx context.Context, text string) error {
+	return in.post(ctx, teams.Message{Text: text})
+}
+
+// post answers in the same chat. Such a line is about the moment: it is not queued, and losing it loses nothing.
+func (in inbound) post(ctx context.Context, m teams.Message) error {
+	if in.pacer.Take(in.ConversationID) > 0 {
+		return nil
+	}
+	if _, err := in.Client.Send(ctx, in.at, in.ConversationID, m); err != nil {
+		in.Logger.WarnContext(ctx, "answer to agent not sent", "error", err)
+	}
+	return nil
+}

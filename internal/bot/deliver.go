@@ -1,0 +1,385 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
+	"counterfoil/internal/store"
+	"counterfoil/internal/teams"
+)
+
+const (
+	deliverAtOnce = 16
+	// look is how often the outbox is looked at without a hint: due retries, and hints that were lost.
+	look = time.Second
+)
+
+// Wake makes the delivery look at the outbox now.
+func (b *Bot) Wake() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Deliver drains the outbox until ctx ends: in order within a conversation and lane, many conversations at once.
+func (b *Bot) Deliver(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, deliverAtOnce)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		case <-tick.C:
+		}
+		for ctx.Err() == nil {
+			due, err := b.Store.ClaimDeliveries(ctx, deliverAtOnce)
+			if err != nil {
+				if ctx.Err() == nil {
+					b.Logger.ErrorContext(ctx, "outbox cannot be read", "error", err)
+				}
+				break
+			}
+			for _, d := range due {
+				slots <- struct{}{}
+				running.Go(func() {
+					defer func() { <-slots }()
+					b.deliver(ctx, d)
+					b.Wake() // the next of the same conversation and lane
+				})
+			}
+			if len(due) < deliverAtOnce {
+				break
+			}
+		}
+	}
+}
+
+// outcome is what became of a delivery.
+type outcome struct {
+	state, reason string
+	again         time.Duration
+}
+
+var (
+	sent      = outcome{state: "sent"}
+	notNeeded = outcome{state: "sent", reason: "not_needed"}
+)
+
+func (b *Bot) deliver(ctx context.Context, d store.Delivery) {
+	o := outcome{state: "unknown", reason: "sender_died"}
+	if !d.OutcomeUnknown || d.Kind == "card.update" { // replacing a card again changes nothing
+		var err error
+		if o, err = b.attempt(ctx, d); err != nil {
+			o = b.judge(ctx, d, err)
+		}
+	}
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := b.Store.FinishDelivery(finish, d, o.state, o.reason, o.again); err != nil {
+		b.Logger.ErrorContext(ctx, "outcome of a delivery not kept", "delivery", d.ID, "outcome", o.state, "error", err)
+	}
+}
+
+// judge says what to do after an error: nothing is repeated of which it is unknown whether Teams has it.
+func (b *Bot) judge(ctx context.Context, d store.Delivery, err error) outcome {
+	backoff := min(time.Second<<min(d.Attempts, 6), time.Minute)
+	var wait *paced
+	var call *teams.CallError
+	switch {
+	case errors.As(err, &wait):
+		return outcome{"waiting", "paced", wait.wait}
+	case errors.Is(err, access.ErrDenied):
+		b.Logger.WarnContext(ctx, "delivery denied", "kind", d.Kind, "error", err)
+		return outcome{"failed", "denied", 0}
+	case errors.As(err, &call):
+		b.Logger.WarnContext(ctx, "delivery to Teams", "kind", d.Kind, "outcome", teams.OutcomeOf(err).String(), "error", err)
+		switch teams.OutcomeOf(err) {
+		case teams.Retry:
+			return outcome{"waiting", "retry", max(teams.RetryAfter(err), backoff)}
+		case teams.Failed:
+			return outcome{"failed", "refused", 0}
+		}
+		return outcome{"unknown", "no_answer", 0}
+	case errors.Is(err, teams.ErrTooBig):
+		return outcome{"failed", "too_big", 0}
+	}
+	// Nothing has left: storage or the record was not to be had.
+	b.Logger.WarnContext(ctx, "delivery waits", "kind", d.Kind, "error", err)
+	return outcome{"waiting", "unavailable", backoff}
+}
+
+type paced struct{ wait time.Duration }
+
+func (p *paced) Error() string { return fmt.Sprintf("the thread is at its limit for %s", p.wait) }
+
+// turn waits for nothing: it says when the thread may be written to again.
+func (b *Bot) turn(thread string) error {
+	if wait := b.pacer.Take(thread); wait > 0 {
+		return &paced{wait}
+	}
+	return nil
+}
+
+func (b *Bot) attempt(ctx context.Context, d store.Delivery) (outcome, error) {
+	scene, err := b.Relay.Scene(ctx, d.Organisation, d.Conversation)
+	if err != nil {
+		return outcome{}, err
+	}
+	scene.Request = fmt.Sprintf("delivery-%d", d.ID)
+	organisation, err := b.Tenants.byID(ctx, d.Organisation)
+	if err != nil {
+		return outcome{}, err
+	}
+	scene.Conversation.Handle, err = b.Relay.Handle(ctx, d.Organisation, "visitor", scene.Conversation.Visitor)
+	if err != nil {
+		return outcome{}, err
+	}
+	switch d.Kind {
+	case "card.post":
+		return b.postCard(ctx, organisation, scene)
+	case "card.update":
+		return b.updateCard(ctx, organisation, scene)
+	}
+	return b.toAgent(ctx, organisation, scene, d)
+}
+
+func (b *Bot) postCard(ctx context.Context, o chat.Organisation, scene access.Scene) (outcome, error) {
+	c := scene.Conversation
+	if c.State == chat.Closed || c.Card != "" {
+		return notNeeded, nil
+	}
+	place, err := b.Store.CardChannel(ctx, o.ID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return outcome{"waiting", "not_installed", 2 * time.Second}, nil
+	}
+	if err != nil {
+		return outcome{}, err
+	}
+	at, err := teams.ParseServiceURL(place.ServiceURL, b.Cloud)
+	if err != nil {
+		return outcome{"failed", "service_url", 0}, nil
+	}
+	if err := b.turn(place.Channel); err != nil {
+		return outcome{}, err
+	}
+	card, err := b.waitingCard(ctx, o, scene, place.Channel)
+	if err != nil {
+		return outcome{}, err
+	}
+	posted, err := b.Client.CreateThread(ctx, at, o.Tenant, place.Channel, card)
+	if err != nil {
+		return outcome{}, err
+	}
+	return sent, b.keep(ctx, func(ctx context.Context) error {
+		return b.Store.SetCard(ctx, o.ID, c.ID, posted.ConversationID, posted.ActivityID, place.ServiceURL)
+	})
+}
+
+// keep retries what must not be lost after Teams has done something.
+func (b *Bot) keep(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.DeliveryLease/2)
+	defer cancel()
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		err := f(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (b *Bot) waitingCard(ctx context.Context, o chat.Organisation, scene access.Scene, channel string) (teams.Card, error) {
+	line, err := b.FirstLine.Read(ctx, principal.NewChannel(o.ID, channel), scene)
+	if err != nil {
+		return teams.Card{}, err
+	}
+	return teams.WaitingCard(teams.Language(o.Language), teams.Waiting{
+		Conversation: scene.Conversation.ID.String(), Handle: scene.Conversation.Handle, FirstLine: euii.Reveal(line),
+	}), nil
+}
+
+// updateCard makes the channel card show the state the conversation has now.
+func (b *Bot) updateCard(ctx context.Context, o chat.Organisation, scene access.Scene) (outcome, error) {
+	c := scene.Conversation
+	if c.Card == "" {
+		return notNeeded, nil
+	}
+	at, err := teams.ParseServiceURL(c.ServiceURL, b.Cloud)
+	if err != nil {
+		return outcome{"failed", "service_url", 0}, nil
+	}
+	if err := b.turn(c.Thread); err != nil {
+		return outcome{}, err
+	}
+	place, err := b.Store.CardChannel(ctx, o.ID)
+	if err != nil && !errors.Is(err, chat.ErrNotFound) {
+		return outcome{}, err
+	}
+	language := teams.Language(o.Language)
+	var card teams.Card
+	switch c.State {
+	case chat.Waiting:
+		if card, err = b.waitingCard(ctx, o, scene, place.Channel); err != nil {
+			return outcome{}, err
+		}
+	case chat.Active:
+		// The name on the card is a disclosure to everybody in the channel; where policy denies it, the card goes without.
+		joiner, err := b.JoinerToChannel.Read(ctx, principal.NewChannel(o.ID, place.Channel), scene, c.Agent, c.ID)
+		if err != nil && !errors.Is(err, access.ErrDenied) {
+			return outcome{}, err
+		}
+		card = teams.ActiveCard(language, teams.Active{
+			Conversation: c.ID.String(), Handle: c.Handle, JoinedBy: euii.Reveal(joiner.Value(euii.AgentDisplayName)),
+		})
+	default:
+		how := teams.EndedByVisitor
+		if c.ClosedBy == chat.PartyAgent {
+			how = teams.EndedByAgent
+		}
+		card = teams.ClosedCard(language, c.Handle, how)
+	}
+	if err := b.Client.Update(ctx, at, c.Thread, c.Card, teams.Message{Card: card}); err != nil {
+		return outcome{}, err
+	}
+	return sent, nil
+}
+
+// toAgent delivers to an agent's 1:1 chat, which is opened when it is not known yet.
+func (b *Bot) toAgent(ctx context.Context, o chat.Organisation, scene access.Scene, d store.Delivery) (outcome, error) {
+	if d.Agent == nil {
+		return notNeeded, nil
+	}
+	agent, err := b.Store.Agent(ctx, o.ID, *d.Agent)
+	if err != nil {
+		return outcome{}, err
+	}
+	at, err := teams.ParseServiceURL(agent.ServiceURL, b.Cloud)
+	if err != nil {
+		return outcome{"failed", "service_url", 0}, nil
+	}
+	if agent.Personal == "" {
+		agent.Personal, err = b.Client.CreatePersonal(ctx, at, o.Tenant, agent.TeamsUser)
+		if err != nil && teams.OutcomeOf(err) == teams.Unknown {
+			return outcome{"waiting", "retry", look}, nil // asking for the same chat twice gives the same chat
+		}
+		if err != nil {
+			return outcome{}, err
+		}
+		err := b.keep(ctx, func(ctx context.Context) error {
+			return b.Store.SetPersonal(ctx, o.ID, agent.ID, agent.Personal, agent.ServiceURL, agent.TeamsUser)
+		})
+		if err != nil {
+			return outcome{}, err
+		}
+	}
+	if err := b.turn(agent.Personal); err != nil {
+		return outcome{}, err
+	}
+	message, err := b.forAgent(ctx, o, scene, agent, d)
+	if err != nil {
+		return outcome{}, err
+	}
+	if message.Text == "" && message.Card.IsZero() {
+		return notNeeded, nil
+	}
+	if _, err := b.Client.Send(ctx, at, agent.Personal, message); err != nil {
+		return outcome{}, err
+	}
+	return sent, nil
+}
+
+// forAgent makes the message of one delivery, opening what it needs under the agent's own rights.
+func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Scene, agent store.Agent, d store.Delivery) (teams.Message, error) {
+	c, w, who := scene.Conversation, wordsOf(o.Language), principal.NewAgent(o.ID, agent.ID)
+	switch d.Kind {
+	case "intro":
+		visitor, err := b.VisitorToAgent.Read(ctx, who, scene, c.Visitor, c.ID)
+		if err != nil {
+			return teams.Message{}, err
+		}
+		return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{
+			Conversation: c.ID.String(), Handle: c.Handle, Language: c.Language,
+			Name: euii.Reveal(visitor.Value(euii.VisitorDisplayName)), Email: euii.Reveal(visitor.Value(euii.VisitorEmail)),
+		})}, nil
+	case "say":
+		messages, err := b.follow(agent.ID, c.ID, who).Read(ctx, scene, d.Seq-1, 1)
+		if err != nil {
+			return teams.Message{}, err
+		}
+		if len(messages) == 0 || messages[0].Seq != d.Seq {
+			return teams.Message{}, fmt.Errorf("%w: the message is not to be had", access.ErrUnavailable)
+		}
+		text := euii.Reveal(messages[0].Text)
+		if agent.Current != c.ID {
+			text = c.Handle + ": " + text
+		}
+		return teams.Message{Text: text}, nil
+	case "closed":
+		b.forget(agent.ID, c.ID)
+		if c.ClosedBy == chat.PartyAgent {
+			return teams.Message{Text: c.Handle + ": " + w.youEnded}, nil
+		}
+		return teams.Message{Text: c.Handle + ": " + w.visitorEnded}, nil
+	case "left":
+		b.forget(agent.ID, c.ID)
+		return teams.Message{Text: c.Handle + ": " + w.left}, nil
+	}
+	return teams.Message{}, nil
+}
+
+// maxFollowing bounds what is remembered of conversations in progress; forgetting one costs a further record.
+const maxFollowing = 1 << 14
+
+func (b *Bot) follow(agent, conversation uuid.UUID, who principal.Agent) *access.Following[euii.Agent] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := following{agent, conversation}
+	f := b.following[k]
+	if f == nil {
+		if len(b.following) >= maxFollowing {
+			clear(b.following)
+		}
+		f = b.ForAgent.Follow(who)
+		b.following[k] = f
+	}
+	return f
+}
+
+func (b *Bot) forget(agent, conversation uuid.UUID) {
+	b.mu.Lock()
+	delete(b.following, following{agent, conversation})
+	b.mu.Unlock()
+}
+
+// VisitorTypes shows the agent that his visitor types. It is about the moment, so anything in the way ends it.
+func (b *Bot) VisitorTypes(ctx context.Context, organisation, conversation uuid.UUID) {
+	c, _, err := b.Store.Conversation(ctx, organisation, conversation)
+	if err != nil || c.State != chat.Active {
+		return
+	}
+	agent, err := b.Store.Agent(ctx, organisation, c.Agent)
+	if err != nil || agent.Personal == "" || agent.Current != conversation {
+		return
+	}
+	if at, err := teams.ParseServiceURL(agent.ServiceURL, b.Cloud); err == nil && b.pacer.Take(agent.Personal) == 0 {
+		_ = b.Client.Typing(ctx, at, agent.Personal)
+	}
+}

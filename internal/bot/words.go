@@ -1,0 +1,54 @@
+package bot
+
+// words are the bot's own lines, in the organisation's language.
+type words struct {
+	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
+	visitorEnded, youEnded, left, switched, help, refused                                                                   string
+}
+
+func wordsOf(language string) words {
+	if language == "fr" {
+		return words{
+			joined:       "Vous avez rejoint la conversation. Répondez dans votre discussion privée avec ce robot.",
+			taken:        "Quelqu'un d'autre a déjà rejoint cette conversation.",
+			closed:       "Cette conversation est terminée.",
+			gone:         "Cette conversation n'existe plus.",
+			noProfile:    "Aucun profil d'agent ne correspond à votre adresse. Demandez à votre administrateur d'en créer un.",
+			denied:       "La politique de votre organisation ne le permet pas.",
+			unavailable:  "Rien ne peut être enregistré pour le moment, donc rien n'est montré. Réessayez dans un instant.",
+			notJoined:    "Rejoignez d'abord la conversation avec le bouton de sa carte.",
+			noCurrent:    "Vous n'avez pas de conversation en cours. Rejoignez-en une depuis le canal.",
+			tooLong:      "Ce message est trop long (4 096 octets au plus). Il n'a pas été transmis.",
+			refused:      "Ce message contient des caractères qui ne peuvent pas être transmis. Il n'a pas été envoyé.",
+			noFiles:      "Les fichiers ne sont pas transmis.",
+			ended:        "Conversation terminée.",
+			transferred:  "La conversation attend de nouveau dans le canal.",
+			visitorEnded: "Le visiteur a terminé la conversation.",
+			youEnded:     "Vous avez terminé la conversation.",
+			left:         "Vous avez rendu la conversation au canal.",
+			switched:     "Vos messages vont maintenant à cette conversation.",
+			help:         "Écrivez ici pour répondre au visiteur. Commandes : chats (choisir une conversation), end (terminer), transfer (rendre au canal), help.",
+		}
+	}
+	return words{
+		joined:       "You have joined. Answer in your 1:1 chat with this bot.",
+		taken:        "Somebody else has joined this conversation already.",
+		closed:       "This conversation has ended.",
+		gone:         "This conversation is no longer there.",
+		noProfile:    "No agent profile has your email address. Ask your administrator to create one.",
+		denied:       "Your organisation's policy does not allow this.",
+		unavailable:  "Nothing can be recorded right now, so nothing is shown. Try again in a moment.",
+		notJoined:    "Join the conversation first, with the button on its card.",
+		noCurrent:    "You have no conversation right now. Join one from the channel.",
+		tooLong:      "This message is too long (at most 4,096 bytes). It was not passed on.",
+		refused:      "This message has characters that cannot be passed on. It was not sent.",
+		noFiles:      "Files are not passed on.",
+		ended:        "Conversation ended.",
+		transferred:  "The conversation waits in the channel again.",
+		visitorEnded: "The visitor has ended the conversation.",
+		youEnded:     "You have ended the conversation.",
+		left:         "You have given the conversation back to the channel.",
+		switched:     "What you write now goes to this conversation.",
+		help:         "Write here to answer the visitor. Commands: chats (choose a conversation), end, transfer (back to the channel), help.",
+	}
+}

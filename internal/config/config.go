@@ -1,0 +1,172 @@
+// Package config reads the settings from the environment. There is no configuration file, no setting that switches a
+// protection off, and an unknown COUNTERFOIL_ name is an error, because a misspelled protection would be none.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const prefix = "COUNTERFOIL_"
+
+// Config holds all settings.
+type Config struct {
+	DataDir        string         // COUNTERFOIL_DATA_DIR
+	DatabaseURL    string         // COUNTERFOIL_DATABASE_URL; empty runs an own PostgreSQL in DataDir
+	PublicAddr     string         // COUNTERFOIL_PUBLIC_ADDR
+	ConsoleAddr    string         // COUNTERFOIL_CONSOLE_ADDR
+	DemoAddr       string         // COUNTERFOIL_DEMO_ADDR
+	PublicURL      string         // COUNTERFOIL_PUBLIC_URL
+	ConsoleURL     string         // COUNTERFOIL_CONSOLE_URL
+	TrustedProxies []netip.Prefix // COUNTERFOIL_TRUSTED_PROXIES
+	NATSURL        string         // COUNTERFOIL_NATS_URL; empty runs a server in this process
+	KEKFile        string         // COUNTERFOIL_KEK_URI, a file: URI
+	Bot            Bot
+}
+
+// Bot is the registration of the Teams bot. AppID is empty while Teams is not connected.
+type Bot struct {
+	AppID        string   // COUNTERFOIL_BOT_APP_ID
+	TenantID     string   // COUNTERFOIL_BOT_TENANT_ID, of the registration; empty for a multi-tenant bot
+	SecretFile   string   // COUNTERFOIL_BOT_SECRET_FILE
+	Cloud        string   // COUNTERFOIL_BOT_CLOUD: public, gcc, gcchigh, dod, china or custom
+	MetadataURL  string   // COUNTERFOIL_BOT_METADATA_URL, for a custom cloud
+	Issuer       string   // COUNTERFOIL_BOT_ISSUER, for a custom cloud
+	LoginURL     string   // COUNTERFOIL_BOT_LOGIN_URL, for a custom cloud
+	ServiceHosts []string // COUNTERFOIL_BOT_SERVICE_HOSTS, for a custom cloud
+}
+
+// Setting is one setting as it is printed.
+type Setting struct {
+	Name    string `json:"name"`
+	Value   string `json:"value"`
+	Default bool   `json:"default"`
+}
+
+type reader struct {
+	values map[string]string
+	used   map[string]bool
+	shown  []Setting
+	errs   []error
+}
+
+func (r *reader) text(name, fallback string) string {
+	name = prefix + name
+	r.used[name] = true
+	v, set := r.values[name]
+	r.shown = append(r.shown, Setting{name, cmp.Or(v, fallback), !set || v == ""})
+	return cmp.Or(v, fallback)
+}
+
+func (r *reader) fail(name, format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(prefix+name+" "+format, args...))
+}
+
+func (r *reader) address(name, fallback string) string {
+	v := r.text(name, fallback)
+	if _, _, err := net.SplitHostPort(v); err != nil {
+		r.fail(name, "must be HOST:PORT, such as 127.0.0.1:8080")
+	}
+	return v
+}
+
+func (r *reader) origin(name, fallback string) string {
+	v := strings.TrimSuffix(r.text(name, fallback), "/")
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Path != "" || u.User != nil || u.RawQuery != "" {
+		r.fail(name, "must be a scheme and a host, such as https://chat.example.com")
+		return v
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		r.fail(name, "must be https, except on loopback")
+	}
+	return v
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// Load reads the settings from environ, in the form of os.Environ. The error names every setting that is wrong; it holds
+// no value.
+func Load(environ []string) (Config, []Setting, error) {
+	r := &reader{values: make(map[string]string), used: make(map[string]bool)}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, prefix) {
+			r.values[name] = value
+		}
+	}
+	var c Config
+	c.DataDir = r.text("DATA_DIR", "./data")
+	c.DatabaseURL = r.text("DATABASE_URL", "")
+	if c.DatabaseURL != "" {
+		r.shown[len(r.shown)-1].Value = "set, not shown"
+	}
+	c.PublicAddr = r.address("PUBLIC_ADDR", "127.0.0.1:8080")
+	c.ConsoleAddr = r.address("CONSOLE_ADDR", "127.0.0.1:8081")
+	c.DemoAddr = r.address("DEMO_ADDR", "127.0.0.1:8082")
+	c.PublicURL = r.origin("PUBLIC_URL", "http://localhost:"+port(c.PublicAddr))
+	c.ConsoleURL = r.origin("CONSOLE_URL", "http://127.0.0.1:"+port(c.ConsoleAddr))
+	for _, p := range list(r.text("TRUSTED_PROXIES", "")) {
+		prefix, err := netip.ParsePrefix(p)
+		switch {
+		case err != nil:
+			r.fail("TRUSTED_PROXIES", "must be a list of address ranges, such as 10.0.0.0/8,fd00::/8")
+		case prefix.Bits() == 0:
+			r.fail("TRUSTED_PROXIES", "must not trust every address")
+		default:
+			c.TrustedProxies = append(c.TrustedProxies, prefix.Masked())
+		}
+	}
+	c.NATSURL = r.text("NATS_URL", "")
+	if strings.Contains(c.NATSURL, "@") {
+		r.shown[len(r.shown)-1].Value = "set, not shown"
+	}
+	kek := r.text("KEK_URI", "file:"+filepath.Join(c.DataDir, "keys", "kek.json"))
+	path, ok := strings.CutPrefix(kek, "file:")
+	if c.KEKFile = strings.TrimPrefix(path, "//"); !ok || c.KEKFile == "" {
+		r.fail("KEK_URI", "must be file:PATH")
+	}
+	b := &c.Bot
+	b.AppID = r.text("BOT_APP_ID", "")
+	b.TenantID = r.text("BOT_TENANT_ID", "")
+	b.SecretFile = r.text("BOT_SECRET_FILE", "")
+	b.Cloud = r.text("BOT_CLOUD", "public")
+	b.MetadataURL = r.text("BOT_METADATA_URL", "")
+	b.Issuer = r.text("BOT_ISSUER", "")
+	b.LoginURL = r.text("BOT_LOGIN_URL", "")
+	b.ServiceHosts = list(r.text("BOT_SERVICE_HOSTS", ""))
+	if b.AppID != "" && b.SecretFile == "" {
+		r.fail("BOT_SECRET_FILE", "is needed with COUNTERFOIL_BOT_APP_ID")
+	}
+	if b.Cloud != "custom" && (b.MetadataURL != "" || b.Issuer != "" || b.LoginURL != "" || len(b.ServiceHosts) > 0) {
+		r.fail("BOT_CLOUD", "must be custom for the addresses of a cloud to be set")
+	}
+	for name := range r.values {
+		if !r.used[name] {
+			r.errs = append(r.errs, fmt.Errorf("%s is not a setting", name))
+		}
+	}
+	slices.SortFunc(r.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return c, r.shown, errors.Join(r.errs...)
+}
+
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}

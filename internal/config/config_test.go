@@ -1,0 +1,52 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"counterfoil/internal/config"
+)
+
+func TestLoad(t *testing.T) {
+	for _, tt := range []struct {
+		name, env, wrong string
+	}{
+		{"takes nothing", "", ""},
+		{"passes over other names", "HOME=/x", ""},
+		{"refuses an unknown name", "COUNTERFOIL_AUDIT=off", "COUNTERFOIL_AUDIT is not a setting"},
+		{"refuses plain http off loopback", "COUNTERFOIL_PUBLIC_URL=http://chat.example.com", "COUNTERFOIL_PUBLIC_URL must be https"},
+		{"takes https", "COUNTERFOIL_PUBLIC_URL=https://chat.example.com", ""},
+		{"refuses a path in the public URL", "COUNTERFOIL_PUBLIC_URL=https://chat.example.com/x", "COUNTERFOIL_PUBLIC_URL must be a scheme"},
+		{"refuses to trust everybody", "COUNTERFOIL_TRUSTED_PROXIES=0.0.0.0/0", "must not trust every address"},
+		{"refuses a proxy that is no range", "COUNTERFOIL_TRUSTED_PROXIES=*", "must be a list of address ranges"},
+		{"takes proxies", "COUNTERFOIL_TRUSTED_PROXIES=10.0.0.0/8, fd00::/8", ""},
+		{"refuses an address without a port", "COUNTERFOIL_PUBLIC_ADDR=127.0.0.1", "must be HOST:PORT"},
+		{"refuses a bot without a secret", "COUNTERFOIL_BOT_APP_ID=x", "COUNTERFOIL_BOT_SECRET_FILE is needed"},
+		{"refuses other addresses for a named cloud", "COUNTERFOIL_BOT_ISSUER=x", "COUNTERFOIL_BOT_CLOUD must be custom"},
+		{"refuses another kind of key URI", "COUNTERFOIL_KEK_URI=http://x", "COUNTERFOIL_KEK_URI must be file:PATH"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := config.Load(strings.Split(tt.env, "\n"))
+			switch {
+			case tt.wrong == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
+				t.Errorf("got %v, want %q", err, tt.wrong)
+			}
+		})
+	}
+}
+
+func TestSecretsAreNotShown(t *testing.T) {
+	_, shown, err := config.Load([]string{
+		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range shown {
+		if strings.Contains(s.Value, "secret-word") {
+			t.Errorf("%s shows its secret", s.Name)
+		}
+	}
+}

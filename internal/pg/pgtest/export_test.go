@@ -1,0 +1,5 @@
+package pgtest
+
+const DirPattern = dirPattern
+
+var Sweep = sweep

@@ -1,0 +1,172 @@
+package policy
+
+import "slices"
+
+// Purpose is the reason somebody is shown, or the service uses, what it asks
+// for. The list is closed: whatever is not in Purposes is denied.
+type Purpose string
+
+// The purposes, in the order of a conversation's life and then of its upkeep.
+const (
+	CollectVisitor          Purpose = "collect_visitor"
+	AnnounceToChannel       Purpose = "announce_to_channel"
+	MatchAgent              Purpose = "match_agent"
+	CollectAgent            Purpose = "collect_agent"
+	ShowJoinerToChannel     Purpose = "show_joiner_to_channel"
+	IntroduceVisitorToAgent Purpose = "introduce_visitor_to_agent"
+	ShowAgentToVisitor      Purpose = "show_agent_to_visitor"
+	Converse                Purpose = "converse"
+	MyOwnData               Purpose = "my_own_data"
+	RevealToAdmin           Purpose = "reveal_to_admin"
+	ReadAuditLog            Purpose = "read_audit_log"
+	Administer              Purpose = "administer"
+)
+
+// Purposes returns every purpose there is.
+func Purposes() []Purpose {
+	return []Purpose{
+		CollectVisitor, AnnounceToChannel, MatchAgent, CollectAgent,
+		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
+		Converse, MyOwnData, RevealToAdmin, ReadAuditLog, Administer,
+	}
+}
+
+// Title names the purpose for people, in French when lang is "fr" and in
+// English otherwise. It is empty for an unknown purpose.
+func (p Purpose) Title(lang string) string {
+	var en, fr string
+	switch p {
+	case CollectVisitor:
+		en, fr = "Keep what a visitor says about himself", "Conserver ce qu'un visiteur dit de lui-même"
+	case AnnounceToChannel:
+		en, fr = "Announce a waiting conversation to the channel", "Annoncer une conversation en attente dans le canal"
+	case MatchAgent:
+		en, fr = "Find the profile of the agent who joins", "Trouver le profil de l'agent qui rejoint"
+	case CollectAgent:
+		en, fr = "Keep the name and email of the agent who joined", "Conserver le nom et l'adresse de l'agent qui a rejoint"
+	case ShowJoinerToChannel:
+		en, fr = "Tell the channel who joined", "Dire au canal qui a rejoint"
+	case IntroduceVisitorToAgent:
+		en, fr = "Introduce the visitor to his agent", "Présenter le visiteur à son agent"
+	case ShowAgentToVisitor:
+		en, fr = "Show the visitor who answers him", "Montrer au visiteur qui lui répond"
+	case Converse:
+		en, fr = "Carry on the conversation", "Poursuivre la conversation"
+	case MyOwnData:
+		en, fr = "Show a person his own data", "Montrer à une personne ses propres données"
+	case RevealToAdmin:
+		en, fr = "Reveal a person to an administrator", "Révéler une personne à un administrateur"
+	case ReadAuditLog:
+		en, fr = "Read the audit log", "Lire le journal d'audit"
+	case Administer:
+		en, fr = "Administer the service", "Administrer le service"
+	}
+	if lang == "fr" {
+		return fr
+	}
+	return en
+}
+
+// The fields a purpose may ask for. They name EUII; they never hold it.
+const (
+	AgentDisplayName   = "agent_display_name"
+	AgentGivenName     = "agent_given_name"
+	AgentSurname       = "agent_surname"
+	AgentEmail         = "agent_email"
+	VisitorDisplayName = "visitor_display_name"
+	VisitorGivenName   = "visitor_given_name"
+	VisitorSurname     = "visitor_surname"
+	VisitorEmail       = "visitor_email"
+	VisitorPhone       = "visitor_phone"
+	VisitorAddress     = "visitor_address"
+	VisitorAnswers     = "visitor_answers"
+	MessageBody        = "message_body"
+)
+
+// Fields returns every field there is.
+func Fields() []string {
+	return []string{
+		AgentDisplayName, AgentEmail, AgentGivenName, AgentSurname,
+		MessageBody,
+		VisitorAddress, VisitorAnswers, VisitorDisplayName, VisitorEmail,
+		VisitorGivenName, VisitorPhone, VisitorSurname,
+	}
+}
+
+// Input is the question put to the policy. It holds references and settings,
+// never a name, an email or a message, so that it may be kept and asked again
+// of another revision.
+type Input struct {
+	Actor        Actor        `json:"actor"`
+	Purpose      Purpose      `json:"purpose"`
+	Audience     string       `json:"audience"`     // visitor, agent, channel, console, service
+	Subject      Subject      `json:"subject"`      // taken from the sealed envelope
+	Fields       []string     `json:"fields"`       // sorted; none for an administrative act
+	Conversation Conversation `json:"conversation"` // zero where no conversation is concerned
+	Organisation Organisation `json:"organisation"` // settings of the subject's organisation
+}
+
+// Actor is who asks.
+type Actor struct {
+	Kind         string   `json:"kind"`         // visitor, agent, channel, admin, job, operator
+	Organisation string   `json:"organisation"` // the tenant he acts in
+	Ref          string   `json:"ref"`          // keyed reference; empty for an agent without a profile
+	Roles        []string `json:"roles"`        // of an admin: auditor, security_admin, privacy_officer, approver
+	Factors      []Factor `json:"factors"`      // what he proved when he signed in or stepped up
+	Address      string   `json:"address"`      // admitted, refused, none
+}
+
+// Factor is one proof of identity.
+type Factor struct {
+	Method     string `json:"method"`      // password, totp, webauthn
+	AgeSeconds int    `json:"age_seconds"` // since it was given
+}
+
+// Subject is whom or what the fields are about. Of a conversation, Ref equals
+// Conversation.Ref.
+type Subject struct {
+	Kind         string `json:"kind"`         // agent, visitor, conversation; empty for an administrative act
+	Organisation string `json:"organisation"` // the tenant it belongs to
+	Ref          string `json:"ref"`
+}
+
+// Conversation is the conversation in which the question arises.
+type Conversation struct {
+	Ref       string `json:"ref"`
+	State     string `json:"state"`      // empty, waiting, active, closed, offline
+	ActorIs   string `json:"actor_is"`   // the actor's part in it: empty, visitor, agent, channel
+	SubjectIs string `json:"subject_is"` // the subject's part in it
+}
+
+// Organisation holds the settings that policy reads.
+type Organisation struct {
+	ShareVisitorEmail bool `json:"share_visitor_email"` // agents see a visitor's email and phone in plain
+	CreateAgents      bool `json:"create_agents"`       // the first Join may create an agent's profile
+	NameInChannel     bool `json:"name_in_channel"`     // the channel sees in plain who joined
+}
+
+// clone returns a copy that shares no memory with in.
+func (in Input) clone() Input {
+	in.Actor.Roles = slices.Clone(in.Actor.Roles)
+	in.Actor.Factors = slices.Clone(in.Actor.Factors)
+	in.Fields = slices.Clone(in.Fields)
+	return in
+}
+
+// closed returns the values an input member may take, by its path. The schema
+// and the decision matrix are made from it.
+func closed() map[string][]string {
+	parts := []string{"", "visitor", "agent", "channel"}
+	return map[string][]string{
+		"actor.kind":              {"visitor", "agent", "channel", "admin", "job", "operator"},
+		"actor.roles":             {"auditor", "security_admin", "privacy_officer", "approver"},
+		"actor.factors.method":    {"password", "totp", "webauthn"},
+		"actor.address":           {"admitted", "refused", "none"},
+		"audience":                {"visitor", "agent", "channel", "console", "service"},
+		"subject.kind":            {"", "agent", "visitor", "conversation"},
+		"fields":                  Fields(),
+		"conversation.state":      {"", "waiting", "active", "closed", "offline"},
+		"conversation.actor_is":   parts,
+		"conversation.subject_is": parts,
+	}
+}

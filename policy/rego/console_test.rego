@@ -1,0 +1,103 @@
+package test.console
+
+import data.counterfoil
+import data.test.questions
+
+officer := questions.admin_of_agent
+
+with_roles(question, roles) := object.union(question, {"actor": {"roles": roles}})
+
+with_factors(question, factors) := object.union(question, {"actor": {"factors": factors}})
+
+password := {"method": "password", "age_seconds": 4000}
+
+totp(age) := {"method": "totp", "age_seconds": age}
+
+webauthn(age) := {"method": "webauthn", "age_seconds": age}
+
+test_a_privacy_officer_sees_plain if {
+	counterfoil.decision.rule == "reveal_to_admin.privacy_officer" with input as officer
+	counterfoil.decision.masked == set() with input as officer
+}
+
+test_an_auditor_sees_masked if {
+	auditor := with_roles(officer, ["auditor"])
+	counterfoil.decision.rule == "reveal_to_admin.auditor" with input as auditor
+	counterfoil.decision.masked == {"agent_email"} with input as auditor
+}
+
+test_whoever_sets_policy_sees_nothing if {
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(officer, ["approver", "security_admin"])
+}
+
+test_a_role_is_no_pattern if {
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(officer, ["*", "Privacy_Officer"])
+}
+
+test_a_recent_security_key_steps_up if {
+	counterfoil.decision.allow with input as with_factors(officer, [password, totp(4000), webauthn(300)])
+}
+
+test_an_old_proof_does_not_do if {
+	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(officer, [password, totp(301)])
+	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(officer, [password, totp(-1)])
+}
+
+test_both_factors_are_needed if {
+	counterfoil.decision.reasons == {"factor_missing"} with input as with_factors(officer, [totp(60)])
+	counterfoil.decision.reasons == {"factor_missing"} with input as with_factors(officer, [password, webauthn(60)])
+}
+
+test_the_address_is_admitted if {
+	every address in ["refused", "none", ""] {
+		counterfoil.decision.reasons == {"address_not_admitted"} with input as object.union(officer, {"actor": {"address": address}})
+	}
+}
+
+test_a_visitor_has_no_field_of_an_agent if {
+	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(officer, {"subject": {"kind": "visitor"}})
+}
+
+reader := object.union(officer, {
+	"actor": {"roles": ["auditor"]},
+	"purpose": "read_audit_log",
+	"subject": {"kind": "", "ref": ""},
+	"fields": [],
+})
+
+operator := object.union(reader, {
+	"actor": {"kind": "operator", "roles": [], "factors": [], "address": "none"},
+	"audience": "service",
+})
+
+test_any_role_reads_the_log if {
+	every role in ["auditor", "security_admin", "privacy_officer", "approver"] {
+		counterfoil.decision.rule == "read_audit_log.admin" with input as with_roles(reader, [role])
+	}
+}
+
+test_a_security_admin_administers if {
+	setter := object.union(with_roles(reader, ["security_admin"]), {"purpose": "administer"})
+	counterfoil.decision.rule == "administer.admin" with input as setter
+}
+
+test_the_operator_needs_the_shell_only if {
+	counterfoil.decision.rule == "read_audit_log.operator" with input as operator
+	counterfoil.decision.rule == "administer.operator" with input as object.union(operator, {"purpose": "administer"})
+}
+
+test_an_administrator_needs_everything if {
+	stranger := object.union(reader, {
+		"actor": {"roles": ["guest"], "factors": [password], "address": "refused"},
+		"audience": "service",
+	})
+	every purpose in ["read_audit_log", "administer"] {
+		counterfoil.decision.reasons == {
+			"wrong_audience", "role_missing", "factor_missing", "address_not_admitted",
+		} with input as object.union(stranger, {"purpose": purpose})
+	}
+}
+
+test_an_administrative_act_has_no_fields if {
+	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(operator, {"fields": ["agent_email"]})
+}

@@ -1,0 +1,80 @@
+package test.decision
+
+import data.counterfoil
+import data.test.questions
+
+good := questions.visitor_of_agent
+
+test_a_release_names_its_rule if {
+	counterfoil.decision == {
+		"allow": true,
+		"rule": "show_agent_to_visitor.own_conversation",
+		"masked": set(),
+		"obligations": set(),
+	} with input as good
+}
+
+test_a_veto_wins_over_a_permit if {
+	counterfoil.decision == {"allow": false, "reasons": {"legal_hold"}} with input as good
+		with counterfoil.veto as {"legal_hold"}
+}
+
+test_what_nothing_explains_is_denied if {
+	counterfoil.decision == {"allow": false, "reasons": {"no_rule"}} with input as {}
+		with counterfoil.reasons as set()
+}
+
+test_an_empty_question_is_denied if {
+	not counterfoil.decision.allow with input as {}
+	counterfoil.decision.reasons == {"cross_organisation", "unknown_purpose"} with input as {}
+}
+
+test_other_organisation if {
+	counterfoil.decision.reasons == {"cross_organisation"} with input as object.union(good, {"subject": {"organisation": "o2"}})
+}
+
+test_no_organisation if {
+	counterfoil.decision.reasons == {"organisation_missing"} with input as object.union(good, {
+		"actor": {"organisation": ""},
+		"subject": {"organisation": ""},
+	})
+}
+
+test_unknown_purpose_and_nothing_else if {
+	counterfoil.decision.reasons == {"unknown_purpose"} with input as object.union(good, {"purpose": "curiosity"})
+}
+
+test_a_purpose_is_no_pattern if {
+	counterfoil.decision.reasons == {"unknown_purpose"} with input as object.union(good, {"purpose": "*"})
+}
+
+test_unknown_words if {
+	counterfoil.decision.reasons == {
+		"unknown_actor_kind", "wrong_actor",
+		"unknown_audience", "wrong_audience",
+		"unknown_subject_kind", "wrong_subject",
+		"unknown_field", "field_not_for_purpose",
+	} with input as object.union(good, {
+		"actor": {"kind": "Visitor"},
+		"audience": "public",
+		"subject": {"kind": "robot"},
+		"fields": ["agent_shoe_size"],
+	})
+}
+
+test_terms if {
+	counterfoil.decision.reasons == {
+		"wrong_actor", "wrong_audience", "wrong_subject", "wrong_state",
+		"not_a_participant", "subject_not_a_participant", "field_not_for_purpose",
+	} with input as object.union(good, {
+		"actor": {"kind": "agent"},
+		"audience": "agent",
+		"subject": {"kind": "visitor"},
+		"fields": ["agent_display_name", "agent_email"],
+		"conversation": {"state": "waiting", "actor_is": "agent", "subject_is": "visitor"},
+	})
+}
+
+test_no_fields if {
+	counterfoil.decision.reasons == {"fields_missing"} with input as object.union(good, {"fields": []})
+}

@@ -1,0 +1,29 @@
+# METADATA
+# title: The question in convenient form
+# description: Values worked out from the input and used by several purposes.
+package counterfoil.question
+
+# METADATA
+# title: Fields asked for
+# description: The fields of the question as a set.
+fields := {field | some field in input.fields}
+
+# METADATA
+# title: Fields of a person
+# description: What is kept about an agent and what about a visitor.
+fields_of := {
+	"agent": {"agent_display_name", "agent_email", "agent_given_name", "agent_surname"},
+	"visitor": {
+		"visitor_address", "visitor_answers", "visitor_display_name", "visitor_email",
+		"visitor_given_name", "visitor_phone", "visitor_surname",
+	},
+}
+
+# METADATA
+# title: The subject is the actor himself
+# description: Same kind and same reference, and the reference is not empty.
+about_himself if {
+	input.actor.ref != ""
+	input.actor.ref == input.subject.ref
+	input.actor.kind == input.subject.kind
+}

@@ -1,0 +1,91 @@
+# METADATA
+# title: Reveal a person to an administrator
+# description: >-
+#   An administrator sees a name, an email or another field in the console: in
+#   plain as privacy officer, masked as auditor. Whoever only sets policy or
+#   approves sees nothing.
+package counterfoil.purposes.reveal_to_admin
+
+import data.counterfoil.admin
+import data.counterfoil.question
+
+# METADATA
+# title: Terms
+# description: Who may ask, for whose eyes, about whom and for which fields.
+terms := {
+	"actors": {"admin"},
+	"audiences": {"console"},
+	"subjects": {"agent", "visitor"},
+	"fields": (question.fields_of.agent | question.fields_of.visitor),
+}
+
+# METADATA
+# title: Privacy officer
+# description: In plain, to a privacy officer who proved himself a moment ago.
+permit := {"allow": true, "rule": "reveal_to_admin.privacy_officer", "masked": set(), "obligations": set()} if {
+	input.actor.kind == "admin"
+	input.audience == "console"
+	"privacy_officer" in input.actor.roles
+	admin.with_password
+	admin.with_totp
+	admin.stepped_up
+	admin.at_admitted_address
+	input.fields != []
+	every field in input.fields {
+		field in question.fields_of[input.subject.kind]
+	}
+}
+
+# METADATA
+# title: Auditor
+# description: Masked, to an auditor who proved himself a moment ago.
+permit := {"allow": true, "rule": "reveal_to_admin.auditor", "masked": question.fields, "obligations": set()} if {
+	input.actor.kind == "admin"
+	input.audience == "console"
+	"auditor" in input.actor.roles
+	not "privacy_officer" in input.actor.roles
+	admin.with_password
+	admin.with_totp
+	admin.stepped_up
+	admin.at_admitted_address
+	input.fields != []
+	every field in input.fields {
+		field in question.fields_of[input.subject.kind]
+	}
+}
+
+# METADATA
+# title: No role for it
+# description: Only a privacy officer or an auditor may.
+reasons contains "role_missing" if {
+	not "privacy_officer" in input.actor.roles
+	not "auditor" in input.actor.roles
+}
+
+# METADATA
+# title: No password
+# description: He did not sign in with a password.
+reasons contains "factor_missing" if not admin.with_password
+
+# METADATA
+# title: No one-time code
+# description: He did not sign in with a one-time code.
+reasons contains "factor_missing" if not admin.with_totp
+
+# METADATA
+# title: Not proved of late
+# description: His last one-time code or security key is older than five minutes.
+reasons contains "step_up_required" if not admin.stepped_up
+
+# METADATA
+# title: Address not admitted
+# description: An administrator works from an admitted address only.
+reasons contains "address_not_admitted" if not admin.at_admitted_address
+
+# METADATA
+# title: Not a field of the subject
+# description: Agents and visitors have different fields.
+reasons contains "field_not_for_purpose" if {
+	some field in input.fields
+	not field in question.fields_of[input.subject.kind]
+}

@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Bounds on a question: far beyond any honest one, so that nothing a stranger
+// sends can make a decision slow or a record large.
+const (
+	maxList = 32
+	maxText = 256
+)
+
+// bounded refuses a question too large to be put. The error says which member
+// and not what it holds.
+func (in *Input) bounded() error {
+	if len(in.Fields) > maxList || len(in.Actor.Roles) > maxList || len(in.Actor.Factors) > maxList {
+		return fmt.Errorf("fields, roles or factors: more than %d", maxList)
+	}
+	for i := 1; i < len(in.Fields); i++ {
+		if in.Fields[i-1] >= in.Fields[i] {
+			return errors.New("fields: not sorted, or one twice")
+		}
+	}
+	long := false
+	for _, s := range []string{
+		in.Actor.Kind, in.Actor.Organisation, in.Actor.Ref, in.Actor.Address,
+		string(in.Purpose), in.Audience,
+		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
+		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
+	} {
+		long = long || len(s) > maxText
+	}
+	for _, s := range in.Fields {
+		long = long || len(s) > maxText
+	}
+	for _, s := range in.Actor.Roles {
+		long = long || len(s) > maxText
+	}
+	for _, f := range in.Actor.Factors {
+		long = long || len(f.Method) > maxText
+	}
+	if long {
+		return fmt.Errorf("a value longer than %d bytes", maxText)
+	}
+	return nil
+}
+
+// shorten cuts what goes into an error.
+func shorten(s string) string { return s[:min(len(s), 32)] }
+
+// The terms that every question and answer share. Terms are never changed
+// once made, so that evaluations may share them.
+var (
+	keyAllow       = ast.StringTerm("allow")
+	keyRule        = ast.StringTerm("rule")
+	keyMasked      = ast.StringTerm("masked")
+	keyObligations = ast.StringTerm("obligations")
+	keyReasons     = ast.StringTerm("reasons")
+
+	keyActor             = ast.StringTerm("actor")
+	keyPurpose           = ast.StringTerm("purpose")
+	keyAudience          = ast.StringTerm("audience")
+	keySubject           = ast.StringTerm("subject")
+	keyFields            = ast.StringTerm("fields")
+	keyConversation      = ast.StringTerm("conversation")
+	keyOrganisation      = ast.StringTerm("organisation")
+	keyKind              = ast.StringTerm("kind")
+	keyRef               = ast.StringTerm("ref")
+	keyRoles             = ast.StringTerm("roles")
+	keyFactors           = ast.StringTerm("factors")
+	keyAddress           = ast.StringTerm("address")
+	keyMethod            = ast.StringTerm("method")
+	keyAgeSeconds        = ast.StringTerm("age_seconds")
+	keyState             = ast.StringTerm("state")
+	keyActorIs           = ast.StringTerm("actor_is")
+	keySubjectIs         = ast.StringTerm("subject_is")
+	keyShareVisitorEmail = ast.StringTerm("share_visitor_email")
+	keyCreateAgents      = ast.StringTerm("create_agents")
+	keyNameInChannel     = ast.StringTerm("name_in_channel")
+
+	// shared holds a term for every value of a closed list.
+	shared = func() map[string]*ast.Term {
+		terms := map[string]*ast.Term{}
+		for _, values := range closed() {
+			for _, value := range values {
+				terms[value] = ast.StringTerm(value)
+			}
+		}
+		for _, purpose := range Purposes() {
+			terms[string(purpose)] = ast.StringTerm(string(purpose))
+		}
+		return terms
+	}()
+)
+
+// settings holds a term for every combination of an organisation's settings.
+var settings = func() map[Organisation]*ast.Term {
+	terms := map[Organisation]*ast.Term{}
+	both := []bool{false, true}
+	for _, share := range both {
+		for _, create := range both {
+			for _, name := range both {
+				terms[Organisation{share, create, name}] = ast.ObjectTerm(
+					ast.Item(keyShareVisitorEmail, ast.InternedTerm(share)),
+					ast.Item(keyCreateAgents, ast.InternedTerm(create)),
+					ast.Item(keyNameInChannel, ast.InternedTerm(name)),
+				)
+			}
+		}
+	}
+	return terms
+}()
+
+// words returns the array of the given strings.
+func words(all []string) *ast.Term {
+	terms := make([]*ast.Term, len(all))
+	for i, s := range all {
+		terms[i] = word(s)
+	}
+	return array(terms)
+}
+
+// array returns the array of the given terms.
+func array(terms []*ast.Term) *ast.Term {
+	if len(terms) == 0 {
+		return ast.InternedEmptyArray
+	}
+	return ast.ArrayTerm(terms...)
+}
+
+// word returns the term of a value that mostly comes from a closed list.
+func word(s string) *ast.Term {
+	if term, ok := shared[s]; ok {
+		return term
+	}
+	return ast.StringTerm(s)
+}
+
+// value is the question as OPA sees it. It equals what the JSON of in would
+// parse to, without the detour (a test holds that).
+func (in *Input) value() ast.Value {
+	factors := make([]*ast.Term, len(in.Actor.Factors))
+	for i, factor := range in.Actor.Factors {
+		factors[i] = ast.ObjectTerm(
+			ast.Item(keyMethod, word(factor.Method)),
+			ast.Item(keyAgeSeconds, ast.InternedTerm(factor.AgeSeconds)),
+		)
+	}
+	return ast.NewObject(
+		ast.Item(keyActor, ast.ObjectTerm(
+			ast.Item(keyKind, word(in.Actor.Kind)),
+			ast.Item(keyOrganisation, word(in.Actor.Organisation)),
+			ast.Item(keyRef, word(in.Actor.Ref)),
+			ast.Item(keyRoles, words(in.Actor.Roles)),
+			ast.Item(keyFactors, array(factors)),
+			ast.Item(keyAddress, word(in.Actor.Address)),
+		)),
+		ast.Item(keyPurpose, word(string(in.Purpose))),
+		ast.Item(keyAudience, word(in.Audience)),
+		ast.Item(keySubject, ast.ObjectTerm(
+			ast.Item(keyKind, word(in.Subject.Kind)),
+			ast.Item(keyOrganisation, word(in.Subject.Organisation)),
+			ast.Item(keyRef, word(in.Subject.Ref)),
+		)),
+		ast.Item(keyFields, words(in.Fields)),
+		ast.Item(keyConversation, ast.ObjectTerm(
+			ast.Item(keyRef, word(in.Conversation.Ref)),
+			ast.Item(keyState, word(in.Conversation.State)),
+			ast.Item(keyActorIs, word(in.Conversation.ActorIs)),
+			ast.Item(keySubjectIs, word(in.Conversation.SubjectIs)),
+		)),
+		ast.Item(keyOrganisation, settings[in.Organisation]),
+	)
+}
