@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/config"
+	"counterfoil/internal/pg"
+	"counterfoil/internal/pg/cluster"
+	"counterfoil/internal/principal"
+	"counterfoil/internal/store"
+	"counterfoil/migrations"
+	"counterfoil/policy"
+)
+
+const serviceRole = "counterfoil_service"
+
+// heart is everything below the edges: storage, log, keys, policy and the gate.
+type heart struct {
+	config config.Config
+	pool   *pgxpool.Pool
+	store  *store.Store
+	log    *pglog.Log
+	gate   *access.Gate
+}
+
+// openHeart builds the heart over a database that is there and migrated.
+func openHeart(ctx context.Context, c config.Config, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
+	ring, err := keyring.LoadOrCreate(c.KEKFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := checkpointKey(filepath.Join(c.DataDir, "keys", "checkpoint.seed"))
+	if err != nil {
+		return nil, err
+	}
+	engine, err := policy.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load policy: %w", err)
+	}
+	role := ""
+	if c.DatabaseURL == "" {
+		role = serviceRole
+	}
+	pool, err := pg.Open(ctx, pg.Config{URL: databaseURL, Role: role, MaxConns: 32, TracerProvider: tracer})
+	if err != nil {
+		return nil, err
+	}
+	var ready bool
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_tile(uuid,integer,bigint,integer)') is not null").Scan(&ready)
+	if err == nil && !ready {
+		err = errors.New("the database has no schema of this version: run `counterfoil migrate` with a role that may make roles and schemas")
+	}
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("look at the database: %w", err)
+	}
+	h := &heart{config: c, pool: pool, store: store.New(pool), log: pglog.New(pool, key)}
+	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	return h, nil
+}
+
+func (h *heart) close() { h.pool.Close() }
+
+// checkpointKey reads the seed of the key that signs checkpoints, or makes it at first start.
+func checkpointKey(path string) (audit.Key, error) {
+	seed, err := keyring.ReadSecret(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		seed = make([]byte, 32)
+		rand.Read(seed)
+		err = keyring.WriteSecret(path, seed)
+	}
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("checkpoint key: %w", err)
+	}
+	return audit.NewKey(seed)
+}
+
+// connect gives a command the heart: over the named database, over the PostgreSQL of a running service, or over one it
+// starts for the time of the command.
+func (a *app) connect() (*heart, func(), error) {
+	c, err := a.settings()
+	if err != nil {
+		return nil, nil, err
+	}
+	url, stop := c.DatabaseURL, func() {}
+	if url == "" {
+		if url, stop, err = a.ownDatabase(c); err != nil {
+			return nil, nil, err
+		}
+	}
+	h, err := openHeart(a.ctx, c, url, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return h, func() { h.close(); stop() }, nil
+}
+
+func clusterDir(c config.Config) string { return filepath.Join(c.DataDir, "postgresql") }
+
+func (a *app) ownDatabase(c config.Config) (string, func(), error) {
+	db, err := cluster.Start(a.ctx, cluster.Options{DataDir: clusterDir(c), Notify: func(s string) { fmt.Fprintln(a.stderr, s) }})
+	if errors.Is(err, cluster.ErrInUse) {
+		url, err := cluster.RunningURL(clusterDir(c), serviceRole, cluster.Database)
+		return url, func() {}, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	stop := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := db.Stop(ctx); err != nil {
+			fmt.Fprintln(a.stderr, "counterfoil:", err)
+		}
+	}
+	if _, err := migrateURL(a.ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return db.URL(serviceRole, cluster.Database), stop, nil
+}
+
+func migrateURL(ctx context.Context, url string) ([]string, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, errors.New("migrate: the database cannot be reached with this URL and role")
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	applied, err := pg.Migrate(ctx, conn, migrations.FS)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	return applied, nil
+}
+
+type migrateCmd struct{}
+
+// Help is shown below the flags.
+func (migrateCmd) Help() string {
+	return "Example:\n  COUNTERFOIL_DATABASE_URL='postgres://owner@db.example/counterfoil?sslmode=verify-full' counterfoil migrate\n" +
+		"Then give the role counterfoil_service a password and run the service with it."
+}
+
+// Run migrates.
+func (migrateCmd) Run(a *app) error {
+	c, err := a.settings()
+	if err != nil {
+		return err
+	}
+	if c.DatabaseURL == "" {
+		_, stop, err := a.ownDatabase(c)
+		if err != nil {
+			return err
+		}
+		stop()
+		fmt.Fprintln(a.stdout, "The schema is up to date.")
+		return nil
+	}
+	applied, err := migrateURL(a.ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	for _, name := range applied {
+		fmt.Fprintln(a.stdout, "applied", name)
+	}
+	fmt.Fprintln(a.stdout, "The schema is up to date.")
+	return nil
+}
+
+// operator names whoever runs the command.
+func operator(organisation uuid.UUID) principal.Operator {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return principal.NewOperator(organisation, name)
+}
+
+// organisation finds the one a command is about: by name or id, or the only one there is.
+func (h *heart) organisation(ctx context.Context, named string) (chat.Organisation, error) {
+	all, err := h.store.Organisations(ctx)
+	if err != nil {
+		return chat.Organisation{}, err
+	}
+	if named == "" && len(all) == 1 {
+		return all[0], nil
+	}
+	for _, o := range all {
+		if named != "" && (o.Name == named || o.ID.String() == named) {
+			return o, nil
+		}
+	}
+	if named == "" {
+		return chat.Organisation{}, usageError{fmt.Sprintf("there are %d organisations: name one with --org", len(all))}
+	}
+	return chat.Organisation{}, usageError{"there is no such organisation: see `counterfoil org list`"}
+}

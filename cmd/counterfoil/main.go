@@ -1,0 +1,192 @@
+// Command counterfoil is live chat for Microsoft Teams that can prove who saw what.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"counterfoil/internal/chat"
+	"counterfoil/internal/config"
+	"counterfoil/internal/pg/cluster"
+)
+
+// Exit codes.
+const (
+	exitFine        = 0
+	exitFound       = 1 // the command worked and found a problem
+	exitUsage       = 2
+	exitEnvironment = 3
+)
+
+// cli is the command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run the service. Without COUNTERFOIL_DATABASE_URL it runs its own PostgreSQL in the data directory."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date. serve does it by itself for its own PostgreSQL."`
+	Config  configCmd  `cmd:"" help:"Show the settings in force, without secrets."`
+	Version versionCmd `cmd:"" help:"Show what was built."`
+	Org     struct {
+		Create orgCreateCmd `cmd:"" help:"Make an organisation."`
+		List   orgListCmd   `cmd:"" help:"List organisations."`
+	} `cmd:"" help:"Organisations (tenants)."`
+	Widget struct {
+		Create widgetCreateCmd `cmd:"" help:"Make a widget and show the line for the website."`
+		List   widgetListCmd   `cmd:"" help:"List the widgets of an organisation."`
+	} `cmd:"" help:"Widgets: places on websites where visitors may write."`
+	Audit struct {
+		List   auditListCmd   `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
+		Export auditExportCmd `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
+		Verify auditVerifyCmd `cmd:"" help:"Check an export, as counterfoil-verify does."`
+		Proof  auditProofCmd  `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
+	} `cmd:"" help:"The append-only log."`
+	Policy struct {
+		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
+		Test   policyTestCmd   `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
+		Matrix policyMatrixCmd `cmd:"" help:"Show what the policy decides for every actor, purpose and field."`
+	} `cmd:"" help:"The policy that decides who may see what."`
+	Teams struct {
+		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
+	} `cmd:"" help:"The Teams app."`
+}
+
+// found makes the exit code say that a problem was found; its text has been written already.
+type found struct{}
+
+func (found) Error() string { return "a problem was found" }
+
+// usageError is a mistake in the call.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+// app is what every command gets.
+type app struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	exited := -1
+	var c cli
+	parser, err := kong.New(&c, kong.Name("counterfoil"), kong.UsageOnError(), kong.Writers(stdout, stderr),
+		kong.Description("Live chat for Microsoft Teams that can prove who saw what.\n\nSettings come from the environment; see `counterfoil config`. "+
+			"Exit codes: 0 fine, 1 a problem was found, 2 wrong usage, 3 the environment is not as needed."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintln(stderr, "counterfoil:", err)
+		return exitEnvironment
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "counterfoil: %v\nTry: counterfoil --help\n", err)
+		return exitUsage
+	}
+	err = parsed.Run(&app{ctx, stdout, stderr, environ})
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.As(err, new(found)):
+		return exitFound
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "counterfoil:", err)
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "counterfoil:", err)
+	if errors.Is(err, chat.ErrNotFound) {
+		return exitUsage
+	}
+	if errors.Is(err, cluster.ErrInUse) {
+		fmt.Fprintln(stderr, "Another counterfoil is running on this data directory.")
+	}
+	return exitEnvironment
+}
+
+// settings loads the configuration.
+func (a *app) settings() (config.Config, error) {
+	c, _, err := config.Load(a.environ)
+	if err != nil {
+		return c, usageError{"settings: " + err.Error()}
+	}
+	return c, nil
+}
+
+// json writes one value for programs.
+func (a *app) json(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+type configCmd struct {
+	JSON bool `help:"For programs."`
+}
+
+// Help is shown below the flags.
+func (configCmd) Help() string { return "Example:\n  counterfoil config --json" }
+
+// Run shows the settings.
+func (c configCmd) Run(a *app) error {
+	_, shown, err := config.Load(a.environ)
+	if err != nil {
+		return usageError{"settings: " + err.Error()}
+	}
+	if c.JSON {
+		return a.json(shown)
+	}
+	for _, s := range shown {
+		note := ""
+		if s.Default {
+			note = "  (default)"
+		}
+		fmt.Fprintf(a.stdout, "%s=%s%s\n", s.Name, s.Value, note)
+	}
+	return nil
+}
+
+type versionCmd struct {
+	JSON bool `help:"For programs."`
+}
+
+// Run shows the version.
+func (v versionCmd) Run(a *app) error {
+	info, _ := debug.ReadBuildInfo()
+	out := struct {
+		Version  string `json:"version"`
+		Revision string `json:"revision,omitempty"`
+		Go       string `json:"go"`
+	}{Version: "(devel)"}
+	if info != nil {
+		out.Version, out.Go = info.Main.Version, info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				out.Revision = s.Value
+			}
+		}
+	}
+	if v.JSON {
+		return a.json(out)
+	}
+	_, err := fmt.Fprintf(a.stdout, "counterfoil %s %s %s\n", out.Version, out.Revision, out.Go)
+	return err
+}

@@ -1,0 +1,516 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/bot"
+	"counterfoil/internal/bus"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/config"
+	"counterfoil/internal/pg/cluster"
+	"counterfoil/internal/relay"
+	"counterfoil/internal/standin"
+	"counterfoil/internal/stream"
+	"counterfoil/internal/teams"
+	"counterfoil/internal/telemetry"
+	"counterfoil/internal/web"
+	"counterfoil/internal/widget"
+)
+
+type serveCmd struct {
+	Demo bool `help:"Also start a stand-in for Teams and a website to try it on, on loopback only."`
+	JSON bool `help:"Print the links as one JSON object."`
+}
+
+// Help is shown below the flags.
+func (serveCmd) Help() string {
+	return "Examples:\n  counterfoil serve --demo            try it: no Teams, no database needed\n" +
+		"  counterfoil serve                   the service, with settings from the environment"
+}
+
+// Run runs the service until it is told to stop.
+func (s serveCmd) Run(a *app) error {
+	c, err := a.settings()
+	if err != nil {
+		return err
+	}
+	if s.Demo {
+		if err := demoAllowed(c); err != nil {
+			return err
+		}
+	}
+	level := slog.LevelInfo
+	if s.Demo {
+		level = slog.LevelWarn
+	}
+	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	svc := &service{config: c, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	defer svc.stop()
+	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
+		return err
+	}
+	if err := svc.announce(a.stdout, s.JSON); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-svc.fail:
+		return err
+	}
+}
+
+// service is the running program. What it started is ended in the opposite order.
+type service struct {
+	config config.Config
+	logger *slog.Logger
+	tracer trace.TracerProvider
+	fail   chan error // the first part that ended by itself
+
+	heart   *heart
+	demo    *demo
+	enders  []func()
+	running sync.WaitGroup
+}
+
+func (s *service) onStop(f func()) { s.enders = append(s.enders, f) }
+
+func (s *service) stop() {
+	for i := len(s.enders) - 1; i >= 0; i-- {
+		s.enders[i]()
+	}
+}
+
+// background runs f until the service stops.
+func (s *service) background(f func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx)
+	}()
+	s.onStop(func() { cancel(); <-done })
+}
+
+func (s *service) start(ctx context.Context, withDemo bool, notify func(string)) error {
+	c := s.config
+	databaseURL, err := s.database(ctx, notify)
+	if err != nil {
+		return err
+	}
+	if s.heart, err = openHeart(ctx, c, databaseURL, s.logger, s.tracer); err != nil {
+		return err
+	}
+	s.onStop(s.heart.close)
+	hints, err := bus.Start(c.NATSURL, s.logger)
+	if err != nil {
+		return err
+	}
+	s.onStop(hints.Close)
+	if withDemo {
+		if s.demo, err = s.prepareDemo(ctx); err != nil {
+			return err
+		}
+	}
+
+	// The record of processing: which part of the program may open what, for which purpose.
+	readers := s.heart.gate.Readers()
+	conversations := relay.New(relay.Config{
+		Store: s.heart.store, Bus: hints, Gate: s.heart.gate, Now: time.Now,
+		AgentToVisitor: readers.AgentToVisitor,         // the widget shows who answers
+		ForVisitor:     readers.ConversationForVisitor, // the widget shows the conversation
+		Matcher:        readers.AgentMatcher,           // Join finds the agent's profile
+		CollectVisitor: readers.VisitorCollector,       // what the visitor says about himself is kept
+		CollectAgent:   readers.AgentCollector,         // who joined is kept
+	})
+	var teamsBot *bot.Bot
+	if s.config.Bot.AppID != "" {
+		client, verifier, tenants, cloud, err := s.connector()
+		if err != nil {
+			return err
+		}
+		teamsBot = bot.New(bot.Config{
+			Cloud: cloud, Verifier: verifier, Client: client, Store: s.heart.store, Relay: conversations, Tenants: tenants, Logger: s.logger, Now: time.Now,
+			VisitorToAgent:  readers.VisitorToAgent,       // the joined agent learns who writes
+			JoinerToChannel: readers.JoinerToChannel,      // the channel learns who joined
+			FirstLine:       readers.FirstLineToChannel,   // the channel sees what waits
+			ForAgent:        readers.ConversationForAgent, // the agent's 1:1 chat shows the conversation
+		})
+	}
+
+	hub := stream.New(stream.Config{Logger: s.logger, Stale: func(ctx context.Context, owner [16]byte, at []stream.Position) ([]stream.Topic, error) {
+		ids, seqs := make([]uuid.UUID, len(at)), make([]int64, len(at))
+		for i, p := range at {
+			ids[i], seqs[i] = p.Topic, p.After
+		}
+		moved, err := conversations.Stale(ctx, owner, ids, seqs)
+		topics := make([]stream.Topic, len(moved))
+		for i, id := range moved {
+			topics[i] = id
+		}
+		return topics, err
+	}})
+	visitors, err := widget.New(widget.Config{
+		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger,
+		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := visitors.Start(); err != nil {
+		return err
+	}
+	s.background(func(ctx context.Context) {
+		if err := hub.Run(ctx); err != nil && ctx.Err() == nil {
+			s.report(err)
+		}
+	})
+	s.onStop(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = hub.Drain(ctx)
+	})
+	s.background(s.dropTickets)
+
+	public := chi.NewRouter()
+	public.Use(telemetry.Requests(s.logger, s.tracer))
+	visitors.Routes(public)
+	s.health(public)
+	if teamsBot != nil {
+		public.Post("/teams/messages", teamsBot.ServeHTTP)
+		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+		if err := conversations.OnMoved(func(uuid.UUID) { teamsBot.Wake() }); err != nil {
+			return err
+		}
+		err := conversations.OnTyping(func(organisation, conversation uuid.UUID, by chat.Party) {
+			if by == chat.PartyVisitor {
+				s.running.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+					defer cancel()
+					teamsBot.VisitorTypes(ctx, organisation, conversation)
+				})
+			}
+		})
+		if err != nil {
+			return err
+		}
+		s.onStop(s.running.Wait)
+		s.background(teamsBot.Deliver)
+		teamsBot.Wake()
+	}
+	if s.demo != nil {
+		page, err := widget.Demo(s.demo.widget.Key, c.PublicURL, s.demo.agentsURL)
+		if err != nil {
+			return err
+		}
+		public.Method(http.MethodGet, "/demo", page)
+	}
+	if err := s.serve(ctx, c.PublicAddr, public); err != nil {
+		return err
+	}
+	console := chi.NewRouter()
+	console.Use(telemetry.Requests(s.logger, s.tracer))
+	s.health(console)
+	if err := s.serve(ctx, c.ConsoleAddr, console); err != nil {
+		return err
+	}
+	if s.demo != nil {
+		return s.startStandin(ctx)
+	}
+	return nil
+}
+
+// database gives the connection string of the service: the one named, or that of an own PostgreSQL, which is started,
+// brought up to date, and started again should it die.
+func (s *service) database(ctx context.Context, notify func(string)) (string, error) {
+	if s.config.DatabaseURL != "" {
+		return s.config.DatabaseURL, nil
+	}
+	db, err := cluster.Start(ctx, cluster.Options{DataDir: clusterDir(s.config), Logger: s.logger, Notify: notify})
+	if err != nil {
+		return "", err
+	}
+	s.background(func(ctx context.Context) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-db.Exited():
+			}
+			s.logger.Error("PostgreSQL ended by itself; it is started again")
+			for db.Restart(ctx) != nil {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(time.Second):
+				}
+			}
+		}
+	})
+	// Ends before the watch above is told to, so it is registered first to be ended last.
+	watch := s.enders[len(s.enders)-1]
+	s.enders[len(s.enders)-1] = func() {
+		watch()
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := db.Stop(ctx); err != nil {
+			s.logger.Error("PostgreSQL did not stop cleanly", "error", err)
+		}
+	}
+	if _, err := migrateURL(ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+		return "", err
+	}
+	return db.URL(serviceRole, cluster.Database), nil
+}
+
+// connector makes what speaks with the bot service.
+func (s *service) connector() (*teams.Client, *teams.Verifier, *bot.Tenants, teams.Cloud, error) {
+	b := s.config.Bot
+	var cloud teams.Cloud
+	var err error
+	if b.Cloud == "custom" {
+		cloud, err = teams.CustomCloud(teams.CustomSettings{MetadataURL: b.MetadataURL, Issuer: b.Issuer, LoginURL: b.LoginURL, ServiceHosts: b.ServiceHosts})
+	} else {
+		cloud, err = teams.NamedCloud(b.Cloud)
+	}
+	if err != nil {
+		return nil, nil, nil, cloud, usageError{"settings: " + err.Error()}
+	}
+	secret := func() ([]byte, error) { return keyring.ReadSecret(b.SecretFile) }
+	if s.demo != nil {
+		secret = func() ([]byte, error) { return []byte(s.demo.secret), nil }
+	}
+	out := &http.Client{Transport: telemetry.Transport(http.DefaultTransport.(*http.Transport).Clone(), s.tracer)}
+	tokens, err := teams.NewTokenSource(teams.TokenSourceConfig{Cloud: cloud, AppID: b.AppID, Secret: secret, HTTPClient: out, Now: time.Now})
+	if err != nil {
+		return nil, nil, nil, cloud, err
+	}
+	client, err := teams.NewClient(teams.ClientConfig{Tokens: tokens, Authority: b.TenantID, HTTPClient: out, Now: time.Now})
+	if err != nil {
+		return nil, nil, nil, cloud, err
+	}
+	tenants := &bot.Tenants{Store: s.heart.store, Now: time.Now}
+	verifier, err := teams.NewVerifier(teams.VerifierConfig{Cloud: cloud, AppID: b.AppID, AllowTenant: tenants.Allowed, HTTPClient: out, Now: time.Now})
+	return client, verifier, tenants, cloud, err
+}
+
+// serve starts a listener and ends it with the service.
+func (s *service) serve(ctx context.Context, addr string, handler http.Handler) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (is another program using it?)", err)
+	}
+	srv := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // its lines quote what clients send
+	}
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.report(fmt.Errorf("serve %s: %w", addr, err))
+		}
+	}()
+	s.onStop(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			_ = srv.Close()
+		}
+	})
+	return nil
+}
+
+func (s *service) report(err error) {
+	select {
+	case s.fail <- err:
+	default:
+	}
+}
+
+// health tells a supervisor whether the process lives, and whether EUII can be served and why not.
+func (s *service) health(r chi.Router) {
+	r.Get("/health/live", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live\n") })
+	r.Get("/health/ready", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := s.heart.pool.Ping(ctx); err != nil {
+			web.Problem(w, http.StatusServiceUnavailable, "database", "The database does not answer; nothing is disclosed until it does.")
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+}
+
+// dropTickets clears away tickets that have ended.
+func (s *service) dropTickets(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if _, err := s.heart.pool.Exec(ctx, "select access.drop_tickets()"); err != nil && ctx.Err() == nil {
+				s.logger.Warn("ended tickets not cleared away", "error", err)
+			}
+		}
+	}
+}
+
+// announce says where to go.
+func (s *service) announce(w io.Writer, asJSON bool) error {
+	out := struct {
+		Website   string `json:"website,omitempty"`
+		Agents    string `json:"agents,omitempty"`
+		Console   string `json:"console"`
+		Public    string `json:"public"`
+		WidgetKey string `json:"widget_key,omitempty"`
+		AppID     string `json:"app_id,omitempty"`
+		DataDir   string `json:"data_dir"`
+	}{Console: s.config.ConsoleURL, Public: s.config.PublicURL, AppID: s.config.Bot.AppID, DataDir: s.config.DataDir}
+	if s.demo != nil {
+		out.Website, out.Agents, out.WidgetKey = s.demo.websiteURL, s.demo.agentsURL, s.demo.widget.Key
+	}
+	if asJSON {
+		return (&app{stdout: w}).json(out)
+	}
+	if s.demo == nil {
+		_, err := fmt.Fprintf(w, "Serving %s (console %s). Ctrl-C stops it.\n", out.Public, out.Console)
+		return err
+	}
+	_, err := fmt.Fprintf(w, `
+Counterfoil runs. Open these two pages side by side and chat with yourself:
+
+  1. The website   %s
+     Press the button at the bottom right and write something.
+  2. The agents    %s
+     A stand-in for Microsoft Teams. A card appears in the channel: press Join, then answer in the 1:1 chat.
+  3. The console   %s
+     Where the audit console listens; see from the shell who was shown whose name:
+         bin/counterfoil audit list
+         bin/counterfoil audit export ./export && bin/counterfoil-verify ./export
+
+Data is kept in %s. Ctrl-C stops everything.
+`, out.Website, out.Agents, out.Console, out.DataDir)
+	return err
+}
+
+// demo is what a try-out has beside the service.
+type demo struct {
+	organisation          chat.Organisation
+	widget                chat.Widget
+	standin               *standin.Server
+	secret                string
+	websiteURL, agentsURL string
+}
+
+// The fictional organisation of a try-out.
+const (
+	demoName   = "Demonstration (fictional)"
+	demoTenant = "5f0c7a52-6f1e-4c0e-9d0b-0d5b1a3e7c11"
+	demoApp    = "c0de7e57-0000-4000-8000-00000000c0de"
+)
+
+// demoAllowed refuses to put a stand-in beside anything real.
+func demoAllowed(c config.Config) error {
+	if c.Bot.AppID != "" {
+		return usageError{"--demo brings its own bot: unset COUNTERFOIL_BOT_APP_ID, or run without --demo"}
+	}
+	if c.DatabaseURL != "" {
+		u, err := url.Parse(c.DatabaseURL)
+		if err != nil || u.Hostname() != "" && u.Hostname() != "localhost" && u.Hostname() != "127.0.0.1" && u.Hostname() != "::1" {
+			return usageError{"--demo does not work on a database off this machine"}
+		}
+	}
+	return nil
+}
+
+// prepareDemo makes the fictional organisation at first start, and the stand-in whose addresses become the settings.
+func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
+	d := &demo{secret: uuid.NewString()}
+	all, err := s.heart.store.Organisations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if o.Tenant == demoTenant {
+			d.organisation = o
+		}
+	}
+	if d.organisation.ID == uuid.Nil {
+		d.organisation, err = s.heart.createOrganisation(ctx, chat.Organisation{
+			Name: demoName, Tenant: demoTenant, Language: "en",
+			Settings: chat.Settings{ShareVisitorEmail: true, CreateAgents: true, NameInChannel: true},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	_, port, err := net.SplitHostPort(s.config.PublicAddr)
+	if err != nil {
+		return nil, err
+	}
+	site := "http://127.0.0.1:" + port
+	widgets, err := s.heart.store.Widgets(ctx, d.organisation.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range widgets {
+		if len(w.Sites) == 1 && w.Sites[0] == site {
+			d.widget = w
+		}
+	}
+	if d.widget.ID == uuid.Nil {
+		if d.widget, err = s.heart.createWidget(ctx, d.organisation, "Demonstration website", []string{site}); err != nil {
+			return nil, err
+		}
+	}
+	d.websiteURL = site + "/demo"
+	d.agentsURL = "http://" + s.config.DemoAddr + "/"
+	d.standin, err = standin.New(standin.Config{
+		Addr: s.config.DemoAddr, BotEndpoint: site + "/teams/messages", AppID: demoApp, AppSecret: d.secret, TenantID: demoTenant, Logger: s.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	service, err := url.Parse(d.standin.ServiceURL())
+	if err != nil {
+		return nil, err
+	}
+	s.config.Bot = config.Bot{
+		AppID: demoApp, TenantID: demoTenant, Cloud: "custom", MetadataURL: d.standin.MetadataURL(), Issuer: d.standin.Issuer(),
+		LoginURL: d.standin.LoginURL(), ServiceHosts: []string{service.Host},
+	}
+	return d, nil
+}
+
+func (s *service) startStandin(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.DemoAddr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (is another program using it?)", err)
+	}
+	s.background(func(ctx context.Context) {
+		if err := s.demo.standin.Serve(ctx, l); err != nil && ctx.Err() == nil && !errors.Is(err, os.ErrClosed) {
+			s.report(fmt.Errorf("stand-in: %w", err))
+		}
+	})
+	return nil
+}
