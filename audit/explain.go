@@ -68,6 +68,9 @@ func (v *verification) explain() error {
 			return err
 		}
 	}
+	if genuine && len(v.bad) > 0 && len(v.report.Faults) == 0 {
+		v.fault(Changed, indexOf(v.bad[0]*TileWidth), BundlePath(v.bad[0], tileWidth(v.c.Size, v.bad[0])), "Something is wrong with this file that has no name.")
+	}
 	if !genuine && len(v.report.Faults) == 0 {
 		v.fault(Changed, -1, "", "The records and tiles agree with each other, but not with the signed root: "+
 			"at least one record is not the one that was signed, and the tiles were recomputed. Which one cannot be told.")

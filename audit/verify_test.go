@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"counterfoil/audit"
@@ -411,4 +412,34 @@ func (f failing) Open(name string) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 	}
 	return f.FS.Open(name)
+}
+
+// FuzzVerifyExport puts any bytes in the place of one file of a good export: only the good ones may pass.
+func FuzzVerifyExport(f *testing.F) {
+	dir, s := f.TempDir(), testSigner(f, 1, origin)
+	export(f, dir, s, history(f, 258, 0))
+	files := listing(f, dir)
+	all := slices.DeleteFunc(names(files), func(name string) bool { return name == "key.pub" })
+	for i, name := range all {
+		f.Add(uint8(i), []byte(files[name]))
+		f.Add(uint8(i), []byte(files[name][1:]))
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		name := all[int(which)%len(all)]
+		fsys := make(fstest.MapFS)
+		for name, data := range files {
+			fsys[name] = &fstest.MapFile{Data: []byte(data)}
+		}
+		fsys[name] = &fstest.MapFile{Data: data}
+		r, err := audit.VerifyExport(t.Context(), fsys, audit.Options{Key: s.VerifierKey()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good := string(data) == files[name]; good != (len(r.Faults) == 0) && name != "checkpoint" {
+			t.Errorf("%s: equal %t, faults %+v", name, good, r.Faults)
+		}
+		if name == "checkpoint" && len(r.Faults) == 0 && (r.Checkpoint.Size != 258 || r.Records != 258) {
+			t.Errorf("another checkpoint passed: %+v", r)
+		}
+	})
 }

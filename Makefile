@@ -1,0 +1,58 @@
+# Counterfoil. `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help build run test check race e2e bench fuzz golden clean
+
+GO       ?= go
+FUZZTIME ?= 30s
+# The demo is bound to these; change them when the ports are taken.
+export COUNTERFOIL_DATA_DIR ?= $(CURDIR)/data
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build both programs into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/counterfoil ./cmd/counterfoil-verify
+
+run: build ## build and try it: website, Teams stand-in and service on this machine
+	@internal/setup/need.sh postgresql
+	@exec bin/counterfoil serve --demo
+
+check: build ## formatting, vet, the house vet tool, strict policy check and the policy's own tests
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	cd internal/lint/euiivet && $(GO) build -o $(CURDIR)/bin/euiivet . && $(GO) vet ./... && $(GO) test ./...
+	$(GO) vet -vettool=$(CURDIR)/bin/euiivet ./...
+	bin/counterfoil policy check
+	bin/counterfoil policy test
+
+test: ## everything that decides whether a change is good; installs PostgreSQL and Chromium when missing
+	@internal/setup/need.sh postgresql chromium
+	@$(MAKE) --no-print-directory check
+	$(GO) test ./...
+	@$(MAKE) --no-print-directory e2e
+
+e2e: build ## the whole product in a real browser
+	@internal/setup/need.sh postgresql chromium
+	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
+
+race: ## the tests again under the race detector
+	@internal/setup/need.sh postgresql
+	$(GO) test -race -count=1 ./...
+
+bench: ## the figures the product promises, each beside its floor in the same run
+	@internal/setup/need.sh postgresql
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
+	$(GO) test -run '^$$' -bench . ./policy ./audit ./internal/stream
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
+	  done; \
+	done
+
+golden: ## write the golden files anew; look at the difference before committing it
+	$(GO) test ./policy ./internal/teams -update
+
+clean: ## remove what was built (data stays)
+	rm -rf bin
