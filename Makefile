@@ -4,8 +4,8 @@
 
 GO       ?= go
 FUZZTIME ?= 30s
-# The demo is bound to these; change them when the ports are taken.
-export COUNTERFOIL_DATA_DIR ?= $(CURDIR)/data
+# Where a try-out keeps its data.
+export COUNTERFOIL_DATA_DIR ?= $(shell internal/setup/data-dir.sh)
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"os/user"
 	"path/filepath"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/mod/sumdb/note"
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
@@ -44,14 +46,6 @@ type heart struct {
 
 // openHeart builds the heart over a database that is there and migrated.
 func openHeart(ctx context.Context, c config.Config, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
-	ring, err := keyring.LoadOrCreate(c.KEKFile)
-	if err != nil {
-		return nil, err
-	}
-	key, err := checkpointKey(filepath.Join(c.DataDir, "keys", "checkpoint.seed"))
-	if err != nil {
-		return nil, err
-	}
 	engine, err := policy.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
@@ -73,9 +67,70 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, fmt.Errorf("look at the database: %w", err)
 	}
-	h := &heart{config: c, pool: pool, store: store.New(pool), log: pglog.New(pool, key)}
+	h := &heart{config: c, pool: pool, store: store.New(pool)}
+	ring, err := h.keys(ctx)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
 	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	if err := h.agree(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
 	return h, nil
+}
+
+// keys loads the key-encryption key and the checkpoint key. They are made only while the database is empty: new keys
+// beside old data would make everybody unreadable and start a second history.
+func (h *heart) keys(ctx context.Context) (*keyring.Ring, error) {
+	all, err := h.store.Organisations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seedFile := filepath.Join(h.config.DataDir, "keys", "checkpoint.seed")
+	if len(all) > 0 {
+		for _, file := range []string{h.config.KEKFile, seedFile} {
+			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("the key %s is missing, but the database holds data that needs it: put the key back from its backup", file)
+			}
+		}
+	}
+	key, err := checkpointKey(seedFile)
+	if err != nil {
+		return nil, err
+	}
+	h.log = pglog.New(h.pool, key)
+	return keyring.LoadOrCreate(h.config.KEKFile)
+}
+
+// agree checks that the keys are those the database was written with.
+func (h *heart) agree(ctx context.Context) error {
+	all, err := h.store.Organisations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if _, err := h.gate.Reference(ctx, o.ID, o.ID); err != nil {
+			return fmt.Errorf("the key-encryption key %s does not open the data of organisation %s: %w", h.config.KEKFile, o.ID, err)
+		}
+		head, err := h.log.Head(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		vkey, err := h.log.VerifierKey(head.Origin)
+		if err != nil {
+			return err
+		}
+		verifier, err := note.NewVerifier(vkey)
+		if err != nil {
+			return fmt.Errorf("use the checkpoint key: %w", err)
+		}
+		if _, err := audit.OpenCheckpoint(head.Checkpoint, verifier); err != nil {
+			return fmt.Errorf("the checkpoint key is not the one that signed the log %s: %w", head.Origin, err)
+		}
+	}
+	return nil
 }
 
 func (h *heart) close() { h.pool.Close() }

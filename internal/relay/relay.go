@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
@@ -42,7 +43,8 @@ type Relay struct {
 	collectVisitor access.Collector
 	collectAgent   access.Collector
 
-	now func() time.Time
+	now   func() time.Time
+	joins singleflight.Group
 }
 
 // Config is what a Relay is made of. Readers holds the capabilities it was handed; it uses those to show an agent to a
@@ -61,7 +63,10 @@ type Config struct {
 
 // New makes a Relay.
 func New(c Config) *Relay {
-	return &Relay{c.Store, c.Bus, c.Gate, c.AgentToVisitor, c.ForVisitor, c.Matcher, c.CollectVisitor, c.CollectAgent, c.Now}
+	return &Relay{
+		store: c.Store, bus: c.Bus, gate: c.Gate, agentToVisitor: c.AgentToVisitor, forVisitor: c.ForVisitor, matcher: c.Matcher,
+		collectVisitor: c.CollectVisitor, collectAgent: c.CollectAgent, now: c.Now,
+	}
 }
 
 // OnMoved calls f whenever some node says that a conversation has a new event.
@@ -325,16 +330,34 @@ func (r *Relay) AgentJoins(ctx context.Context, by Identity, conversation uuid.U
 	case scene.Conversation.State == chat.Active && known && scene.Conversation.Agent == agent.ID:
 		return nil
 	}
-	if err := r.store.Claim(ctx, by.Organisation, conversation, by.DirectoryID); err != nil {
-		return err
+	// A click that is delivered twice at the same time is one click: the member is fetched once.
+	_, err, _ = r.joins.Do(conversation.String()+by.DirectoryID, func() (any, error) {
+		if err := r.store.Claim(ctx, by.Organisation, conversation, by.DirectoryID); err != nil {
+			return nil, err
+		}
+		if err := r.join(ctx, by, scene, agent, known, fetch); err != nil {
+			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return nil, errors.Join(err, r.store.Release(release, by.Organisation, conversation, by.DirectoryID))
+		}
+		return nil, nil
+	})
+	if errors.Is(err, chat.ErrTaken) && r.holds(ctx, by, conversation) {
+		return nil // the other delivery of the same click, on another node, was faster
 	}
-	if err = r.join(ctx, by, scene, agent, known, fetch); err != nil {
-		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return errors.Join(err, r.store.Release(release, by.Organisation, conversation, by.DirectoryID))
+	if err == nil {
+		r.bus.Moved(conversation)
 	}
-	r.bus.Moved(conversation)
-	return nil
+	return err
+}
+
+func (r *Relay) holds(ctx context.Context, by Identity, conversation uuid.UUID) bool {
+	agent, err := r.store.AgentByDirectory(ctx, by.Organisation, by.DirectoryID)
+	if err != nil {
+		return false
+	}
+	c, _, err := r.store.Conversation(ctx, by.Organisation, conversation)
+	return err == nil && c.State == chat.Active && c.Agent == agent.ID
 }
 
 func (r *Relay) join(ctx context.Context, by Identity, scene access.Scene, agent store.Agent, known bool, fetch func(context.Context) (Profile, error)) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -209,5 +210,88 @@ func TestAClosedConversationTakesNoMessages(t *testing.T) {
 	}
 	if err := w.Relay.AgentJoins(t.Context(), identity(w, "bob"), s.Conversation, profile("bob")); !errors.Is(err, chat.ErrClosed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAClickThatIsDeliveredTwiceAtOnceIsOneJoin(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	s := open(t, w, "hello")
+	var wg sync.WaitGroup
+	var fetches atomic.Int32
+	for range 6 {
+		wg.Go(func() {
+			err := w.Relay.AgentJoins(t.Context(), identity(w, "alice"), s.Conversation, func(ctx context.Context) (relay.Profile, error) {
+				fetches.Add(1)
+				return profile("alice")(ctx)
+			})
+			if err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	joined := 0
+	for _, e := range w.Entries(t) {
+		if e.Action == "collect_agent" {
+			joined++
+		}
+	}
+	if fetches.Load() != 1 || joined != 1 {
+		t.Errorf("%d members fetched and %d collected, want one of each", fetches.Load(), joined)
+	}
+}
+
+func TestATransferredConversationWaitsForTheNextAgent(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	ctx := t.Context()
+	s := open(t, w, "hello")
+	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); err != nil {
+		t.Fatal(err)
+	}
+	alice, err := w.Store.AgentByDirectory(ctx, w.Organisation.ID, "aad-alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // again is harmless
+		if err := w.Relay.AgentTransfers(ctx, alice, s.Conversation); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Relay.AgentSays(ctx, alice, s.Conversation, uuid.New(), euii.Receive("one more thing")); !errors.Is(err, chat.ErrNotJoined) {
+		t.Errorf("the agent who left could write: %v", err)
+	}
+	if err := w.Relay.AgentJoins(ctx, identity(w, "bob"), s.Conversation, profile("bob")); err != nil {
+		t.Fatal(err)
+	}
+	items, err := w.Relay.Follow(s).Next(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range items {
+		got = append(got, fmt.Sprintf("%s %q", i.Event.Kind, euii.Reveal(i.Name)))
+	}
+	want := []string{`message ""`, `agent.joined ""`, `agent.left ""`, `agent.joined "bob Agent"`}
+	if !slices.Equal(got, want) {
+		t.Errorf("the visitor sees %q, want %q", got, want)
+	}
+}
+
+func TestTheSameReplyTwiceWithinAMinuteIsOneMessage(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	ctx := t.Context()
+	s := open(t, w, "hello")
+	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); err != nil {
+		t.Fatal(err)
+	}
+	alice, err := w.Store.AgentByDirectory(ctx, w.Organisation.ID, "aad-alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{"hi", "hi", "hi there"} {
+		seq, err := w.Relay.AgentReplies(ctx, alice, s.Conversation, euii.Receive(text))
+		if want := []int64{3, 3, 4}[i]; err != nil || seq != want {
+			t.Errorf("reply %d has number %d (%v), want %d", i, seq, err, want)
+		}
 	}
 }
