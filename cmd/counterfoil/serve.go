@@ -230,6 +230,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	console := chi.NewRouter()
 	console.Use(telemetry.Requests(s.logger, s.tracer))
 	s.health(console)
+	console.Get("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, "This is where the audit console listens. Nobody can sign in yet; on this host the log is read with:\n\n  counterfoil audit list\n")
+	})
 	if err := s.serve(ctx, c.ConsoleAddr, console); err != nil {
 		return err
 	}
