@@ -239,7 +239,7 @@ func (in inbound) install(ctx context.Context) error {
 	}
 	err := in.Store.Installed(ctx, store.Installation{
 		Organisation: in.organisation.ID, Scope: "team", Place: in.Team.ID, Channel: channel, ServiceURL: in.at.String(), Bot: in.Recipient.ID,
-	})
+	}, in.SelectedChannel != "")
 	in.Wake()
 	return err
 }

@@ -75,19 +75,20 @@ type Installation struct {
 	Organisation uuid.UUID
 	Scope        string // "team" or "personal"
 	Place        string // team id or directory id
-	Channel      string
+	Channel      string // that receives the cards
 	ServiceURL   string
 	Bot          string
 }
 
 const sqlUpsertInstallation = `insert into chat.installation (organisation_id, scope, place, channel_id, service_url, bot_id) values ($1, $2, $3, $4, $5, $6)
 	on conflict (organisation_id, scope, place) do update set service_url = excluded.service_url, bot_id = excluded.bot_id,
-		channel_id = case when excluded.channel_id = '' then installation.channel_id else excluded.channel_id end, updated_at = now()`
+		channel_id = case when $7 then excluded.channel_id else installation.channel_id end, updated_at = now()`
 
-// Installed keeps an installation; install events come in any order and several times.
-func (s *Store) Installed(ctx context.Context, i Installation) error {
+// Installed keeps an installation; install events come in any order and several times. chosen says that somebody chose the
+// channel; only then it replaces one that is known.
+func (s *Store) Installed(ctx context.Context, i Installation, chosen bool) error {
 	err := s.batch(ctx, i.Organisation, func(b *pgx.Batch) {
-		b.Queue(sqlUpsertInstallation, i.Organisation, i.Scope, i.Place, i.Channel, i.ServiceURL, i.Bot)
+		b.Queue(sqlUpsertInstallation, i.Organisation, i.Scope, i.Place, i.Channel, i.ServiceURL, i.Bot, chosen)
 	})
 	if err != nil {
 		return fmt.Errorf("keep installation: %w", err)
