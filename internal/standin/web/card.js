@@ -59,6 +59,11 @@ const drawers = {
     class: "text", "data-size": e.size?.toLowerCase(), "data-weight": e.weight?.toLowerCase(), "data-color": e.color?.toLowerCase(),
     "data-subtle": e.isSubtle, "data-nowrap": !e.wrap, "data-align": e.horizontalAlignment?.toLowerCase(),
   }, ...markdown(String(e.text ?? ""))),
+  // Unlike a TextBlock, a RichTextBlock shows its text as it is: no Markdown is read in it.
+  RichTextBlock: (e) => el("p", { class: "text", "data-align": e.horizontalAlignment?.toLowerCase() },
+    ...(e.inlines ?? []).map((r) => typeof r === "string" ? r : el("span", {
+      class: "text", "data-size": r.size?.toLowerCase(), "data-weight": r.weight?.toLowerCase(), "data-color": r.color?.toLowerCase(), "data-subtle": r.isSubtle,
+    }, String(r.text ?? "")))),
   FactSet: (e) => el("dl", { class: "facts" }, ...(e.facts ?? []).flatMap((f) => [
     el("dt", {}, ...markdown(String(f.title ?? ""))), el("dd", {}, ...markdown(String(f.value ?? ""))),
   ])),
