@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
@@ -20,6 +21,7 @@ import (
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/bus"
 	"counterfoil/internal/chat"
+	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/store"
@@ -46,6 +48,7 @@ type Options struct {
 	Policy   *policy.Engine // nil for the built-in one
 	Settings *chat.Settings // nil for the defaults
 	DB       *pgtest.Instance
+	Tracer   trace.TracerProvider // nil for none
 }
 
 // New makes a World.
@@ -56,7 +59,13 @@ func New(t testing.TB, o Options) *World {
 	if w.DB == nil {
 		w.DB = pgtest.Database(t, migrations.FS)
 	}
-	w.Pool = w.DB.Pool(t, "counterfoil_service")
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider()
+	}
+	var err error
+	w.Pool, err = pg.Open(ctx, pg.Config{URL: w.DB.URL("counterfoil_service"), MaxConns: 16, TracerProvider: o.Tracer})
+	must(t, err)
+	t.Cleanup(w.Pool.Close)
 	ring, err := keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
 	must(t, err)
 	key, err := audit.NewKey(make([]byte, 32))
@@ -67,7 +76,7 @@ func New(t testing.TB, o Options) *World {
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	w.Log = pglog.New(w.Pool, key)
-	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider()})
+	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
 	w.Bus, err = bus.Start("", logger)
