@@ -36,7 +36,7 @@ e2e: build ## the whole product in a real browser
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
 
 race: ## the tests again under the race detector
-	@internal/setup/need.sh postgresql
+	@internal/setup/need.sh postgresql gcc
 	$(GO) test -race -count=1 ./...
 
 bench: ## the figures the product promises, each beside its floor in the same run

@@ -61,7 +61,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 	var ready bool
 	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_tile(uuid,integer,bigint,integer)') is not null").Scan(&ready)
 	if err == nil && !ready {
-		err = errors.New("the database has no schema of this version: run `counterfoil migrate` with a role that may make roles and schemas")
+		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
 	if err != nil {
 		pool.Close()

@@ -64,30 +64,55 @@ type Tenants struct {
 	Store *store.Store
 	Now   func() time.Time
 
-	mu     sync.Mutex
-	at     time.Time
-	byName map[string]chat.Organisation
+	mu       sync.Mutex
+	at       time.Time
+	byTenant map[string]chat.Organisation
+	byID     map[uuid.UUID]chat.Organisation
 }
 
 const tenantsFresh = 5 * time.Second
+
+// fresh looks the organisations up again when they were last looked up too long ago. t.mu is held.
+func (t *Tenants) fresh(ctx context.Context) error {
+	if t.byTenant != nil && t.Now().Sub(t.at) <= tenantsFresh {
+		return nil
+	}
+	all, err := t.Store.Organisations(ctx)
+	if err != nil {
+		return err
+	}
+	t.byTenant, t.byID, t.at = make(map[string]chat.Organisation, len(all)), make(map[uuid.UUID]chat.Organisation, len(all)), t.Now()
+	for _, o := range all {
+		t.byID[o.ID] = o
+		if o.Tenant != "" {
+			t.byTenant[strings.ToLower(o.Tenant)] = o
+		}
+	}
+	return nil
+}
 
 // Organisation is the organisation of a tenant; chat.ErrNotFound when none has it.
 func (t *Tenants) Organisation(ctx context.Context, tenant string) (chat.Organisation, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byName == nil || t.Now().Sub(t.at) > tenantsFresh {
-		all, err := t.Store.Organisations(ctx)
-		if err != nil {
-			return chat.Organisation{}, err
-		}
-		t.byName, t.at = make(map[string]chat.Organisation, len(all)), t.Now()
-		for _, o := range all {
-			if o.Tenant != "" {
-				t.byName[strings.ToLower(o.Tenant)] = o
-			}
-		}
+	if err := t.fresh(ctx); err != nil {
+		return chat.Organisation{}, err
 	}
-	o, ok := t.byName[strings.ToLower(tenant)]
+	o, ok := t.byTenant[strings.ToLower(tenant)]
+	if !ok {
+		return chat.Organisation{}, chat.ErrNotFound
+	}
+	return o, nil
+}
+
+// ByID is the organisation of an id; chat.ErrNotFound when there is none.
+func (t *Tenants) ByID(ctx context.Context, id uuid.UUID) (chat.Organisation, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.fresh(ctx); err != nil {
+		return chat.Organisation{}, err
+	}
+	o, ok := t.byID[id]
 	if !ok {
 		return chat.Organisation{}, chat.ErrNotFound
 	}
@@ -101,20 +126,6 @@ func (t *Tenants) Allowed(ctx context.Context, tenant string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// byID finds an organisation that is already known to exist.
-func (t *Tenants) byID(ctx context.Context, id uuid.UUID) (chat.Organisation, error) {
-	all, err := t.Store.Organisations(ctx)
-	if err != nil {
-		return chat.Organisation{}, err
-	}
-	for _, o := range all {
-		if o.ID == id {
-			return o, nil
-		}
-	}
-	return chat.Organisation{}, chat.ErrNotFound
 }
 
 // ServeHTTP takes one activity.
@@ -281,8 +292,11 @@ func (in inbound) act(ctx context.Context, conversation uuid.UUID) (string, erro
 		if err := euii.CheckInbound(in.ReplyText(), chat.MaxMessage, true); err != nil || euii.InboundEmpty(in.ReplyText()) {
 			return "", errRefusedText
 		}
-		_, err = in.Relay.AgentReplies(ctx, agent, conversation, euii.InboundTrim(in.ReplyText()))
-		return "✓", err
+		_, repeated, err := in.Relay.AgentReplies(ctx, agent, conversation, euii.InboundTrim(in.ReplyText()))
+		if repeated {
+			return in.words.repeated, err
+		}
+		return in.words.replied, err
 	case teams.VerbEnd:
 		return in.words.ended, in.Relay.AgentEnds(ctx, agent, conversation)
 	case teams.VerbTransfer:

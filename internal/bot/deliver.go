@@ -21,6 +21,8 @@ const (
 	deliverAtOnce = 16
 	// look is how often the outbox is looked at without a hint: due retries, and hints that were lost.
 	look = time.Second
+	// unknownPause lets a card that Teams has taken after all appear before it is posted again.
+	unknownPause = 10 * time.Second
 )
 
 // Wake makes the delivery look at the outbox now.
@@ -81,7 +83,7 @@ var (
 
 func (b *Bot) deliver(ctx context.Context, d store.Delivery) {
 	o := outcome{state: "unknown", reason: "sender_died"}
-	if !d.OutcomeUnknown || d.Kind == "card.update" { // replacing a card again changes nothing
+	if !d.OutcomeUnknown || repeatable(d.Kind) {
 		var err error
 		if o, err = b.attempt(ctx, d); err != nil {
 			o = b.judge(ctx, d, err)
@@ -93,6 +95,10 @@ func (b *Bot) deliver(ctx context.Context, d store.Delivery) {
 		b.Logger.ErrorContext(ctx, "outcome of a delivery not kept", "delivery", d.ID, "outcome", o.state, "error", err)
 	}
 }
+
+// repeatable reports whether a delivery may be tried again when nobody knows whether Teams has it. Replacing a card again
+// changes nothing. A second card of the same conversation is a nuisance, but without one nobody would ever join.
+func repeatable(kind string) bool { return kind == "card.update" || kind == "card.post" }
 
 // judge says what to do after an error: nothing is repeated of which it is unknown whether Teams has it.
 func (b *Bot) judge(ctx context.Context, d store.Delivery, err error) outcome {
@@ -112,6 +118,9 @@ func (b *Bot) judge(ctx context.Context, d store.Delivery, err error) outcome {
 			return outcome{"waiting", "retry", max(teams.RetryAfter(err), backoff)}
 		case teams.Failed:
 			return outcome{"failed", "refused", 0}
+		}
+		if repeatable(d.Kind) {
+			return outcome{"waiting", "no_answer", max(backoff, unknownPause)}
 		}
 		return outcome{"unknown", "no_answer", 0}
 	case errors.Is(err, teams.ErrTooBig):
@@ -140,7 +149,7 @@ func (b *Bot) attempt(ctx context.Context, d store.Delivery) (outcome, error) {
 		return outcome{}, err
 	}
 	scene.Request = fmt.Sprintf("delivery-%d", d.ID)
-	organisation, err := b.Tenants.byID(ctx, d.Organisation)
+	organisation, err := b.Tenants.ByID(ctx, d.Organisation)
 	if err != nil {
 		return outcome{}, err
 	}

@@ -3,7 +3,7 @@ package bot
 // words are the bot's own lines, in the organisation's language.
 type words struct {
 	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
-	visitorEnded, youEnded, left, switched, help, refused                                                                   string
+	replied, repeated, visitorEnded, youEnded, left, switched, help, refused                                                string
 }
 
 func wordsOf(language string) words {
@@ -21,6 +21,8 @@ func wordsOf(language string) words {
 			tooLong:      "Ce message est trop long (4 096 octets au plus). Il n'a pas été transmis.",
 			refused:      "Ce message contient des caractères qui ne peuvent pas être transmis. Il n'a pas été envoyé.",
 			noFiles:      "Les fichiers ne sont pas transmis.",
+			replied:      "Envoyé au visiteur.",
+			repeated:     "Déjà envoyé à l'instant ; rien n'est envoyé deux fois.",
 			ended:        "Conversation terminée.",
 			transferred:  "La conversation attend de nouveau dans le canal.",
 			visitorEnded: "Le visiteur a terminé la conversation.",
@@ -43,6 +45,8 @@ func wordsOf(language string) words {
 		tooLong:      "This message is too long (at most 4,096 bytes). It was not passed on.",
 		refused:      "This message has characters that cannot be passed on. It was not sent.",
 		noFiles:      "Files are not passed on.",
+		replied:      "Sent to the visitor.",
+		repeated:     "Sent already a moment ago; nothing is sent twice.",
 		ended:        "Conversation ended.",
 		transferred:  "The conversation waits in the channel again.",
 		visitorEnded: "The visitor has ended the conversation.",

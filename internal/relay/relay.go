@@ -444,20 +444,20 @@ func (r *Relay) AgentEnds(ctx context.Context, agent store.Agent, conversation u
 }
 
 // AgentReplies is AgentSays from the reply box of a card. A redelivered click comes with a new activity id, so the same text
-// by the same agent within a minute or two is taken for the same reply.
-func (r *Relay) AgentReplies(ctx context.Context, agent store.Agent, conversation uuid.UUID, text euii.Inbound) (int64, error) {
+// by the same agent within a minute or two is taken for the same reply; repeated tells that it was.
+func (r *Relay) AgentReplies(ctx context.Context, agent store.Agent, conversation uuid.UUID, text euii.Inbound) (seq int64, repeated bool, err error) {
 	minute := r.now().Unix() / 60
 	var item uuid.UUID
 	for _, m := range []int64{minute - 1, minute} {
-		var err error
 		if item, err = r.gate.MessageID(ctx, agent.Organisation, conversation, agent.ID, m, text); err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		if seq, err := r.store.Said(ctx, agent.Organisation, conversation, agent.ID, item); !errors.Is(err, chat.ErrNotFound) {
-			return seq, err
+		if seq, err = r.store.Said(ctx, agent.Organisation, conversation, agent.ID, item); !errors.Is(err, chat.ErrNotFound) {
+			return seq, true, err
 		}
 	}
-	return r.AgentSays(ctx, agent, conversation, item, text)
+	seq, err = r.AgentSays(ctx, agent, conversation, item, text)
+	return seq, false, err
 }
 
 // AgentTransfers gives a conversation back to the channel, where its card waits for another agent.

@@ -33,7 +33,9 @@ install_packages() { # what, then "manager:package" for each manager
         case $manager in
         apt-get)
             as_root apt-get update -qq >/dev/null
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ;;
+            [ "$package" != gcc ] || package="gcc libc6-dev"
+            # shellcheck disable=SC2086 # a list of packages
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >/dev/null ;;
         dnf) as_root dnf install -y -q "$package" ;;
         apk) as_root apk add --quiet "$package" ;;
         pacman) as_root pacman -S --noconfirm --needed "$package" ;;
@@ -60,6 +62,9 @@ for need in "$@"; do
         have_chromium && continue
         install_packages "Chromium (for the browser tests)" apt-get:chromium dnf:chromium apk:chromium pacman:chromium brew:chromium
         have_chromium || { say "Chromium was installed, but is not on the PATH."; exit 3; } ;;
-    *) say "need.sh knows postgresql and chromium, not $need"; exit 2 ;;
+    gcc)
+        command -v gcc >/dev/null 2>&1 && continue
+        install_packages "A C compiler (for the race detector)" apt-get:gcc dnf:gcc apk:build-base pacman:gcc brew:gcc ;;
+    *) say "need.sh knows postgresql, chromium and gcc, not $need"; exit 2 ;;
     esac
 done
