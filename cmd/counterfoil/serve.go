@@ -157,18 +157,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		})
 	}
 
-	hub := stream.New(stream.Config{Logger: s.logger, Stale: func(ctx context.Context, owner [16]byte, at []stream.Position) ([]stream.Topic, error) {
-		ids, seqs := make([]uuid.UUID, len(at)), make([]int64, len(at))
-		for i, p := range at {
-			ids[i], seqs[i] = p.Topic, p.After
-		}
-		moved, err := conversations.Stale(ctx, owner, ids, seqs)
-		topics := make([]stream.Topic, len(moved))
-		for i, id := range moved {
-			topics[i] = id
-		}
-		return topics, err
-	}})
+	hub := stream.New(stream.Config{Logger: s.logger, Stale: widget.Stale(conversations)})
 	visitors, err := widget.New(widget.Config{
 		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger,
 		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
@@ -183,11 +172,6 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		if err := hub.Run(ctx); err != nil && ctx.Err() == nil {
 			s.report(err)
 		}
-	})
-	s.onStop(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = hub.Drain(ctx)
 	})
 	s.background(s.dropTickets)
 
@@ -227,6 +211,12 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err := s.serve(ctx, c.PublicAddr, public); err != nil {
 		return err
 	}
+	// Registered after the listener, so done before it: streams are sent elsewhere while others can still answer.
+	s.onStop(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = hub.Drain(ctx)
+	})
 	console := chi.NewRouter()
 	console.Use(telemetry.Requests(s.logger, s.tracer))
 	s.health(console)

@@ -252,8 +252,8 @@ func (r *Relay) Follow(s Session) *Follower {
 	return &Follower{relay: r, session: s, following: r.forVisitor.Follow(principal.NewVisitor(s.Organisation, s.Visitor))}
 }
 
-// followLimit is how many events one Next gives.
-const followLimit = 200
+// FollowLimit is how many events one Next gives at most; when it gives that many there may be more.
+const FollowLimit = 200
 
 // Next gives the events after a number. The agent's name is disclosed, and recorded, once per connection.
 func (f *Follower) Next(ctx context.Context, after int64) ([]Item, error) {
@@ -261,7 +261,7 @@ func (f *Follower) Next(ctx context.Context, after int64) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	messages, err := f.following.Read(ctx, scene, after, followLimit)
+	messages, err := f.following.Read(ctx, scene, after, FollowLimit)
 	if err != nil {
 		return nil, err
 	}

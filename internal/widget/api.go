@@ -232,9 +232,6 @@ type feed struct {
 	ready    bool // "ready" was sent, and nothing failed since
 }
 
-// fullPage is the number of events with which relay.Follower.Next stops although there may be more.
-const fullPage = 200
-
 func (f *feed) next(ctx context.Context, after int64) (stream.Page, error) {
 	items, err := f.follower.Next(ctx, after)
 	if errors.Is(err, chat.ErrNotFound) { // erased meanwhile: who comes back learns it from the session
@@ -244,7 +241,7 @@ func (f *feed) next(ctx context.Context, after int64) (stream.Page, error) {
 		f.ready = false
 		return stream.Page{}, err
 	}
-	page := stream.Page{Last: after, More: len(items) >= fullPage}
+	page := stream.Page{Last: after, More: len(items) >= relay.FollowLimit}
 	for _, item := range items {
 		name, data, err := encode(item)
 		if err != nil {
@@ -277,6 +274,12 @@ type joinedData struct {
 	At    time.Time `json:"at"`
 }
 
+type leftData struct {
+	Seq   int64     `json:"seq"`
+	Agent string    `json:"agent"`
+	At    time.Time `json:"at"`
+}
+
 type closedData struct {
 	Seq int64      `json:"seq"`
 	By  chat.Party `json:"by"`
@@ -292,6 +295,8 @@ func encode(item relay.Item) (name string, data []byte, err error) {
 		data, err = json.Marshal(messageData{e.Seq, e.By, e.ClientID, euii.Reveal(item.Text), e.At.UTC(), item.Agent})
 	case chat.AgentJoined:
 		data, err = json.Marshal(joinedData{e.Seq, item.Agent, euii.Reveal(item.Name), e.At.UTC()})
+	case chat.AgentLeft:
+		data, err = json.Marshal(leftData{e.Seq, item.Agent, e.At.UTC()})
 	case chat.Ended:
 		data, err = json.Marshal(closedData{e.Seq, e.By, e.At.UTC()})
 	default:

@@ -71,7 +71,9 @@ function heading(title, ...presence) {
 // settle puts the focus where the visitor goes on.
 function settle() {
   if (!shown) return;
-  const to = ['first', 'composer', 'again'].map($).find((e) => e.checkVisibility());
+  // On a touch screen a focused field brings the keyboard up, over the notice that is to be read first.
+  const first = matchMedia('(pointer: coarse)').matches ? 'hello' : 'first';
+  const to = [first, 'composer', 'again'].map($).find((e) => e.checkVisibility());
   to?.focus({ preventScroll: true });
 }
 
@@ -131,6 +133,7 @@ class Chat {
     this.names = new Map(); // an agent's handle to the name shown for it
     this.mine = new Map(); // id of an own message to its element
     this.over = false;
+    this.loose = false; // the visitor has scrolled away from the end
     $('log').replaceChildren();
     $('log').setAttribute('aria-live', 'off'); // history is not news
     $('typing').replaceChildren();
@@ -172,6 +175,7 @@ class Chat {
   event(name, data) {
     if (name === 'message') this.message(data);
     else if (name === 'agent.joined') this.joined(data);
+    else if (name === 'agent.left') this.left(data);
     else if (name === 'typing') this.types();
     else if (name === 'closed') this.finish(data.by === 'visitor' ? t.closedByVisitor : t.closedByAgent);
   }
@@ -246,6 +250,13 @@ class Chat {
     this.note.hidden = true;
     heading(who, make('span', { className: 'ref', textContent: agent }), ` · ${t.since(clock.format(new Date(at)))}`);
     if (!shown && this.caughtUp) tell({ unread: ++unread });
+  }
+
+  left({ seq, agent }) {
+    this.quiet();
+    this.place(make('div', { className: 'step' }, make('span', { textContent: t.gaveBack(this.names.get(agent) || agent) })), seq);
+    this.note.hidden = false;
+    heading(t.title, t.waiting);
   }
 
   // place puts an element where its number belongs: after everything lower, before what has no number yet.
@@ -366,6 +377,7 @@ function measure() {
   const box = $('composer');
   box.style.height = 'auto';
   box.style.height = `${Math.min(144, box.scrollHeight + 2)}px`;
+  if (!chat?.loose) chat?.down();
   const text = clean(box.value);
   const room = maxMessage - bytes(text);
   $('left').textContent = room < 512 ? t.left(room) : '';
@@ -408,7 +420,7 @@ function greet(event) {
     unread = 0;
     tell({ unread });
     chat?.follow.kick();
-    settle();
+    requestAnimationFrame(settle); // a frame that was hidden has to be drawn first
   };
   tell({ ready: true });
 }
@@ -452,7 +464,7 @@ $('ask-no').addEventListener('click', () => {
 });
 $('ask-yes').addEventListener('click', end);
 $('again').addEventListener('click', another);
-new ResizeObserver(() => { if (chat && !chat.loose) chat.down(); }).observe($('log'));
+new ResizeObserver(() => { if (!chat?.loose) chat?.down(); }).observe($('log'));
 $('log').addEventListener('scroll', () => { if (chat) chat.loose = !chat.atEnd(); }, { passive: true });
 
 if (page.dataset.unknown !== undefined) show('gone');
