@@ -1,6 +1,6 @@
 # Counterfoil. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check race e2e bench fuzz golden clean
+.PHONY: help build run test check race e2e test-playground bench fuzz golden clean
 
 GO       ?= go
 FUZZTIME ?= 30s
@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export COUNTERFOIL_DATA_DIR ?= $(shell internal/setup/data-dir.sh)
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build both programs into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/counterfoil ./cmd/counterfoil-verify
@@ -34,6 +34,10 @@ test: ## everything that decides whether a change is good; installs PostgreSQL a
 e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
+
+test-playground: ## against Microsoft's own playground client, installed ad hoc (root, npm, iproute2)
+	@internal/setup/need.sh postgresql chromium
+	internal/playground/run.sh
 
 race: ## the tests again under the race detector
 	@internal/setup/need.sh postgresql gcc
