@@ -26,9 +26,14 @@ alter table access.ticket enable row level security;
 alter table access.ticket force row level security;
 create policy own_organisation on access.ticket to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation());
 
-create function access.enter(p_organisation uuid) returns void language sql
-  set search_path = pg_catalog, pg_temp
-  as $$ select set_config('counterfoil.organisation', p_organisation::text, true) $$;
+-- Row level security asks for the organisation on every row, so this has to be a plain expression to the planner: a
+-- function with settings of its own is not taken apart, and would be run for each row. Its body is bound to pg_catalog
+-- when it is created, whatever the search path of the caller.
+create or replace function access.organisation() returns uuid language sql stable
+  return nullif(pg_catalog.current_setting('counterfoil.organisation', true), '')::uuid;
+
+create function access.enter(p_organisation uuid) returns text language sql
+  return pg_catalog.set_config('counterfoil.organisation', p_organisation::text, true);
 
 -- Starts an organisation's log.
 create function access.create_log(p_organisation uuid, p_origin text, p_checkpoint text) returns void
@@ -49,19 +54,26 @@ begin
   now := clock_timestamp();
 end $$;
 
--- Records. Runs in the transaction that locked the head; reads no EUII.
-create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz[], p_kind text[], p_action text[],
+-- Records a batch and says true, if the log is still of the size that the batch continues; otherwise it writes nothing.
+-- All entries of a batch bear one time, which must not lie before the last one nor away from this server's clock; a
+-- last time that lies in the future, because the clock was set back, is repeated until the clock has caught up.
+-- Reads no EUII.
+create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_kind text[], p_action text[],
     p_actor_kind text[], p_actor_ref text[], p_subject_kind text[], p_subject_ref text[], p_decision text[], p_conversation text[], p_body bytea[],
     p_node_level int[], p_node_idx bigint[], p_node_hash bytea[], p_frontier bytea, p_checkpoint text,
     p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[])
-  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare n int := cardinality(p_body); moved int;
+  returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare n int := cardinality(p_body); clock timestamptz := clock_timestamp();
 begin
   perform access.enter(p_organisation);
+  update audit.head set size = p_size + n, frontier = p_frontier, checkpoint = p_checkpoint, last_at = p_at
+    where organisation_id = p_organisation and size = p_size and p_at >= last_at
+      and p_at >= clock - interval '10 seconds' and p_at <= greatest(last_at, clock + interval '1 second');
+  if not found then return false; end if;
   insert into audit.record (organisation_id, seq, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, body)
-    select p_organisation, p_size + r.i - 1, r.at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation, r.body
-    from unnest(p_at, p_kind, p_action, p_actor_kind, p_actor_ref, p_subject_kind, p_subject_ref, p_decision, p_conversation, p_body) with ordinality
-      as r(at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation, body, i);
+    select p_organisation, p_size + r.i - 1, p_at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation, r.body
+    from unnest(p_kind, p_action, p_actor_kind, p_actor_ref, p_subject_kind, p_subject_ref, p_decision, p_conversation, p_body) with ordinality
+      as r(kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation, body, i);
   if (p_size + n) / 256 > p_size / 256 then
     insert into audit.tile (organisation_id, idx, hashes)
       select p_organisation, r.seq / 256, string_agg(sha256('\x00'::bytea || r.body), ''::bytea order by r.seq)
@@ -73,45 +85,46 @@ begin
   end if;
   if cardinality(p_ticket_seq) > 0 then
     insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, valid_until)
-      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), clock_timestamp() + make_interval(secs => t.seconds)
+      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), clock + make_interval(secs => t.seconds)
       from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds) as t(seq, subject, row, fields, messages, seconds);
   end if;
-  update audit.head set size = p_size + n, frontier = p_frontier, checkpoint = p_checkpoint, last_at = p_at[n]
-    where organisation_id = p_organisation and size = p_size;
-  get diagnostics moved = row_count;
-  if moved <> 1 then raise exception 'the log of organisation % is not of size % any more', p_organisation, p_size; end if;
+  return true;
 end $$;
 
 -- Hands out the ciphertexts of committed records. In the recording transaction itself it gives nothing:
 -- whoever could read before the commit could roll the record back.
+-- The plan is made once, perhaps while the tables are empty, and has to be right when they are not: each step is fenced
+-- (offset 0) and finds its rows through the primary key.
 create function access.take(p_organisation uuid, p_seqs bigint[])
   returns table (seq bigint, subject_id uuid, row_id uuid, field text, ciphertext bytea, wrapped bytea)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select t.seq, t.subject_id, t.row_id, v.field, v.ciphertext, k.wrapped
-    from access.ticket t
-    join euii.value v on v.organisation_id = t.organisation_id and v.subject_id = t.subject_id and v.row_id = t.row_id and v.field = any(t.fields)
-    join euii.key k on k.organisation_id = t.organisation_id and k.key_id = t.subject_id
-    where t.organisation_id = p_organisation and t.seq = any(p_seqs) and t.messages is null
-      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed';
+    from unnest(p_seqs) as s(seq)
+    cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null
+      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
+    cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
+    cross join lateral (select v.field, v.ciphertext from euii.value v
+      where v.organisation_id = p_organisation and v.subject_id = t.subject_id and v.row_id = t.row_id and v.field = any(t.fields) offset 0) v;
 end $$;
 
 -- Hands out message bodies under the committed record of a conversation grant.
 create function access.take_messages(p_organisation uuid, p_seq bigint, p_after bigint, p_limit int)
   returns table (seq bigint, kind text, by_party text, by_id uuid, client_id uuid, created_at timestamptz, body bytea, wrapped bytea)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select e.seq, e.kind, e.by_party, e.by_id, e.client_id, e.created_at, e.body, k.wrapped
-    from access.ticket t
-    join chat.event e on e.organisation_id = t.organisation_id and e.conversation_id = t.subject_id and e.seq > p_after and e.seq <= t.messages
-    join euii.key k on k.organisation_id = t.organisation_id and k.key_id = t.subject_id
-    where t.organisation_id = p_organisation and t.seq = p_seq
-      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed'
-    order by e.seq limit p_limit;
+    from (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = p_seq
+      and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
+    cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
+    cross join lateral (select e.* from chat.event e
+      where e.organisation_id = p_organisation and e.conversation_id = t.subject_id and e.seq > p_after and e.seq <= t.messages
+      order by e.seq limit p_limit) e
+    order by e.seq;
 end $$;
 
 create function access.drop_tickets() returns bigint language sql security definer set search_path = pg_catalog, pg_temp as $$
@@ -127,10 +140,11 @@ begin
   insert into euii.key (organisation_id, key_id, kind, wrapped) values (p_organisation, p_id, p_kind, p_wrapped);
 end $$;
 create function access.wrapped_keys(p_organisation uuid, p_ids uuid[]) returns table (key_id uuid, wrapped bytea)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
-  return query select k.key_id, k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = any(p_ids);
+  return query select k.key_id, k.wrapped from (select distinct i.id from unnest(p_ids) as i(id)) i
+    cross join lateral (select k.key_id, k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = i.id offset 0) k;
 end $$;
 create function access.put_value(p_organisation uuid, p_subject uuid, p_row uuid, p_field text, p_ciphertext bytea) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -197,19 +211,25 @@ create function access.session_by_token(p_hash bytea) returns table (organisatio
   select s.organisation_id, s.visitor_id, s.conversation_id, s.expires_at from chat.session s where s.token_hash = p_hash and s.expires_at > now() $$;
 
 -- Takes deliveries that are due, the oldest of each conversation and lane, and leases them. A lease that ran out
--- means the sender died with the outcome unknown.
+-- means the sender died with the outcome unknown. The open deliveries are few among very many, which the planner cannot
+-- know of a plan made once: it is held to the indexes of the open ones.
 create function access.claim_deliveries(p_limit int, p_lease_seconds int)
   returns table (organisation_id uuid, delivery_id bigint, conversation_id uuid, kind text, seq bigint, agent_id uuid, attempts int, outcome_unknown boolean)
-  language sql security definer set search_path = pg_catalog, pg_temp as $$
-  with due as (
-    select o.organisation_id, o.delivery_id, o.state from chat.outbox o
-    where o.state in ('waiting', 'sending') and o.due_at <= clock_timestamp()
-      and not exists (select 1 from chat.outbox e where e.organisation_id = o.organisation_id and e.conversation_id = o.conversation_id
-                        and e.lane = o.lane and e.state in ('waiting', 'sending') and e.delivery_id < o.delivery_id)
-    order by o.due_at limit p_limit for update skip locked)
-  update chat.outbox o set state = 'sending', attempts = o.attempts + 1, due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
-    from due where o.organisation_id = due.organisation_id and o.delivery_id = due.delivery_id
-    returning o.organisation_id, o.delivery_id, o.conversation_id, o.kind, o.seq, o.agent_id, o.attempts, due.state = 'sending' $$;
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare clock timestamptz := clock_timestamp();
+begin
+  return query
+    with due as materialized (
+      select o.organisation_id, o.delivery_id, o.state from chat.outbox o
+      where o.state in ('waiting', 'sending') and o.due_at <= clock
+        and not exists (select 1 from chat.outbox e where e.organisation_id = o.organisation_id and e.conversation_id = o.conversation_id
+                          and e.lane = o.lane and e.state in ('waiting', 'sending') and e.delivery_id < o.delivery_id)
+      order by o.due_at limit p_limit for update skip locked)
+    update chat.outbox o set state = 'sending', attempts = o.attempts + 1, due_at = clock + make_interval(secs => p_lease_seconds)
+      from due where o.organisation_id = due.organisation_id and o.delivery_id = due.delivery_id
+      returning o.organisation_id, o.delivery_id, o.conversation_id, o.kind, o.seq, o.agent_id, o.attempts, due.state = 'sending';
+end $$;
 
 revoke all on all functions in schema access from public;
 grant execute on all functions in schema access to counterfoil_service;

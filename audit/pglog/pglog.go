@@ -4,6 +4,11 @@
 // There is one log per organisation and one lock per log: the row of its head. An appender per organisation and
 // process takes everything that queued while its previous commit was in flight and commits it as one batch (group commit,
 // without a timer). Several processes may append to one log; the row lock puts their batches in order.
+//
+// A process that was the last to append knows the head already and records without asking for it: the database takes
+// the batch only if the log has still the size it was made for. Otherwise nothing is written and the batch is made anew
+// under the lock, as for some time afterwards, so that processes which share a log do not work in vain. What was signed
+// for a head that had moved never leaves the process.
 package pglog
 
 import (
@@ -18,6 +23,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"counterfoil/audit"
@@ -29,6 +35,9 @@ const maxBatch = 256
 // batchTimeout bounds one batch; callers of a batch that takes longer get an error and no data.
 const batchTimeout = 8 * time.Second
 
+// sharedFor is how long batches begin with the lock after another process was found to append to the same log.
+const sharedFor = time.Second
+
 // ErrUnavailable wraps every failure to record. Whoever gets it must not release anything.
 var ErrUnavailable = errors.New("the audit log cannot record now")
 
@@ -38,7 +47,7 @@ type Log struct {
 	key  audit.Key
 
 	mu        sync.Mutex
-	appenders map[uuid.UUID]*appender
+	appenders map[uuid.UUID]*appender // those of organisations that were ever appended to
 }
 
 // New makes a Log over a pool of the service's role. key signs the checkpoints.
@@ -151,12 +160,27 @@ type call struct {
 	done      chan struct{}
 }
 
-// appender is the queue of one organisation. Its fields are guarded by Log.mu.
+// appender is the queue of one organisation. Log.mu guards the queue and running; the rest belongs to the goroutine that
+// runs.
 type appender struct {
 	log          *Log
 	organisation uuid.UUID
 	queue        []*call
 	running      bool
+
+	head        head      // as our last commit left it; zero when unknown
+	sharedUntil time.Time // until when to begin with the lock
+	signer      *audit.Signer
+}
+
+// head is what a batch continues.
+type head struct {
+	known    bool
+	origin   string
+	size     uint64
+	frontier []byte
+	lastAt   time.Time
+	ahead    time.Duration // of the database's clock before ours, less one way of the network
 }
 
 // next gives the calls of the next batch, or nil when the queue is empty and the goroutine may end.
@@ -165,7 +189,6 @@ func (a *appender) next() []*call {
 	defer a.log.mu.Unlock()
 	if len(a.queue) == 0 {
 		a.running = false
-		delete(a.log.appenders, a.organisation)
 		return nil
 	}
 	n, drafts := 0, 0
@@ -180,55 +203,41 @@ func (a *appender) next() []*call {
 
 func (a *appender) run() {
 	for calls := a.next(); calls != nil; calls = a.next() {
-		b := &batch{organisation: a.organisation, calls: calls}
+		b := &batch{calls: calls}
 		ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-		err := a.log.commit(ctx, b)
+		err := a.commit(ctx, b)
 		cancel()
-		if err != nil || len(b.tickets.take) == 0 {
+		if err != nil || len(b.take) == 0 {
 			b.answer(nil, err)
 			continue
 		}
-		// The take runs beside the next batch's commit.
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-			defer cancel()
-			taken, err := a.log.take(ctx, b)
-			b.answer(taken, err)
-		}()
+		go a.take(b) // beside the next batch's commit
 	}
 }
 
 // batch is what one transaction commits.
 type batch struct {
-	organisation uuid.UUID
-	calls        []*call
-
+	calls  []*call
 	origin string
 	first  uint64
 	at     time.Time
 	bodies [][]byte
-
-	tickets ticketColumns
+	take   []int64 // the records whose tickets are for values
 }
 
-type ticketColumns struct {
-	take []int64 // those of seqs that are for values
-	seqs           []int64
-	subjects, rows []uuid.UUID
-	fields         []string
-	messages       []int32
-	seconds        []int32
-}
-
-func (b *batch) answer(taken map[uint64][]Taken, err error) {
-	index := b.first
+// answer gives each call its receipts and what was taken for them, or the error.
+func (b *batch) answer(taken [][]Taken, err error) {
+	index := 0
 	for _, c := range b.calls {
 		if err != nil {
 			c.err = err
 		} else {
 			c.committed = make([]Committed, len(c.drafts))
 			for i := range c.drafts {
-				c.committed[i] = Committed{Receipt{b.origin, index, b.at, true}, taken[index]}
+				c.committed[i].Receipt = Receipt{b.origin, b.first + uint64(index), b.at, true}
+				if taken != nil {
+					c.committed[i].Values = taken[index]
+				}
 				index++
 			}
 		}
@@ -236,43 +245,94 @@ func (b *batch) answer(taken map[uint64][]Taken, err error) {
 	}
 }
 
-// commit locks the head, appends the batch to the tree, signs, and commits. It returns nil only when the commit is known
-// to have happened.
-func (l *Log) commit(ctx context.Context, b *batch) error {
-	conn, err := l.pool.Acquire(ctx)
+// commit appends the batch to the tree, signs and commits. It returns nil only when the commit is known to have
+// happened.
+func (a *appender) commit(ctx context.Context, b *batch) error {
+	conn, err := a.log.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("get a connection: %w", err)
 	}
 	defer conn.Release()
+	if h := a.head; h.known && time.Now().After(a.sharedUntil) {
+		moved, err := a.commitAfter(ctx, conn, b, h)
+		if !moved {
+			return err
+		}
+		a.sharedUntil = time.Now().Add(sharedFor)
+	}
+	return a.commitLocked(ctx, conn, b)
+}
 
+// commitAfter records the batch in one statement, which is a transaction of its own, if the head is still h. Otherwise
+// it writes nothing and says that the head has moved.
+func (a *appender) commitAfter(ctx context.Context, conn *pgxpool.Conn, b *batch, h head) (moved bool, err error) {
+	a.head = head{}
+	next, args, err := a.prepare(b, h, time.Now().Add(h.ahead))
+	if err != nil {
+		return false, err
+	}
+	recorded := false
+	// Scan returns when the server is ready again, which it says after the commit and never before.
+	if err := conn.QueryRow(ctx, sqlRecord, args...).Scan(&recorded); err != nil {
+		return false, a.outcome(conn, b, err)
+	}
+	if recorded {
+		a.head = next
+	}
+	return !recorded, nil
+}
+
+const sqlLockHead = "select origin, size, frontier, last_at, now from access.lock_head($1)"
+
+// commitLocked locks the head before it makes the batch, so that nobody else can append meanwhile.
+func (a *appender) commitLocked(ctx context.Context, conn *pgxpool.Conn, b *batch) error {
+	a.head = head{}
+	h := head{known: true}
 	var size int64
-	var frontier []byte
-	var lastAt, now time.Time
+	var now time.Time
 	lock := &pgx.Batch{}
 	lock.Queue("begin")
-	lock.Queue("select origin, size, frontier, last_at, now from access.lock_head($1)", b.organisation).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.origin, &size, &frontier, &lastAt, &now)
+	lock.Queue(sqlLockHead, pgtype.UUID{Bytes: a.organisation, Valid: true}).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&h.origin, &size, &h.frontier, &h.lastAt, &now)
 	})
 	if err := conn.SendBatch(ctx, lock).Close(); err != nil {
 		rollback(conn)
 		return fmt.Errorf("lock the head of the log: %w", err)
 	}
-
-	record, err := l.prepare(b, uint64(size), frontier, lastAt, now)
+	h.size, h.ahead = uint64(size), time.Until(now)
+	next, args, err := a.prepare(b, h, now)
 	if err != nil {
 		rollback(conn)
 		return err
 	}
+	recorded := false
+	record := &pgx.Batch{}
+	record.Queue(sqlRecord, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&recorded) })
 	record.Queue("commit")
 	if err := conn.SendBatch(ctx, record).Close(); err != nil {
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) && !conn.Conn().IsClosed() {
-			rollback(conn)
-			return fmt.Errorf("record: %w", err)
-		}
-		return l.settle(b, err)
+		return a.outcome(conn, b, err)
 	}
+	if !recorded {
+		return fmt.Errorf("the clock of the database jumped while log %s was locked", h.origin)
+	}
+	a.head = next
 	return nil
+}
+
+// outcome finds out what became of a batch whose commit ended in an error, and gives nil when it is committed. An
+// ordinary error of the server on a connection that lives on undid everything; after any other the records are looked for.
+func (a *appender) outcome(conn *pgxpool.Conn, b *batch, err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR" && !conn.Conn().IsClosed() {
+		rollback(conn)
+		return fmt.Errorf("record: %w", err)
+	}
+	// The connection is of no more use, and its backend may still hold the lock that settling waits for.
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // drop it without waiting for the server
+	_ = conn.Conn().Close(ended)
+	conn.Release() // settling needs a place in the pool, and all others may be waiting for one too
+	return a.settle(b, err)
 }
 
 // rollback ends a transaction that failed; when even that fails, the connection is closed and not used again.
@@ -289,11 +349,11 @@ func rollback(conn *pgxpool.Conn) {
 
 // settle finds out what became of a batch whose connection was lost at the commit. It answers nil when the records are
 // there; otherwise the original error, also when the database cannot be asked in time.
-func (l *Log) settle(b *batch, lost error) error {
+func (a *appender) settle(b *batch, lost error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		there, err := l.recorded(ctx, b)
+		there, err := a.recorded(ctx, b)
 		if err == nil && there {
 			return nil
 		}
@@ -310,13 +370,13 @@ func (l *Log) settle(b *batch, lost error) error {
 
 // recorded reports whether exactly the bodies of b are committed at their places. It takes the head lock first, so
 // that a transaction of ours that is still running on the server has ended before the answer.
-func (l *Log) recorded(ctx context.Context, b *batch) (bool, error) {
+func (a *appender) recorded(ctx context.Context, b *batch) (bool, error) {
 	there := false
-	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select access.lock_head($1)", b.organisation); err != nil {
+	err := pgx.BeginFunc(ctx, a.log.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select access.lock_head($1)", a.organisation); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, "select body from access.log_entries($1, $2, $3, $4)", b.organisation, int64(b.first), int64(b.first)+int64(len(b.bodies)), len(b.bodies))
+		rows, err := tx.Query(ctx, "select body from access.log_entries($1, $2, $3, $4)", a.organisation, int64(b.first), int64(b.first)+int64(len(b.bodies)), len(b.bodies))
 		if err != nil {
 			return err
 		}
@@ -333,41 +393,50 @@ func (l *Log) recorded(ctx context.Context, b *batch) (bool, error) {
 	return there, err
 }
 
-// prepare turns the batch into the statement that records it.
-func (l *Log) prepare(b *batch, size uint64, frontier []byte, lastAt, now time.Time) (*pgx.Batch, error) {
-	tree, err := audit.LoadTree(size, frontier)
+const sqlRecord = "select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)"
+
+// prepare makes the entries that continue h at the time now, and gives the head after them and the arguments of the
+// statement that records both.
+func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error) {
+	tree, err := audit.LoadTree(h.size, h.frontier)
 	if err != nil {
-		return nil, fmt.Errorf("the head of log %s is damaged: %w", b.origin, err)
+		return head{}, nil, fmt.Errorf("the head of log %s is damaged: %w", h.origin, err)
 	}
-	b.first = size
+	b.origin, b.first = h.origin, h.size
 	b.at = now.UTC().Truncate(time.Microsecond)
-	if b.at.Before(lastAt) {
-		b.at = lastAt.UTC()
+	if b.at.Before(h.lastAt) {
+		b.at = h.lastAt.UTC()
 	}
 	n := 0
 	for _, c := range b.calls {
 		n += len(c.drafts)
 	}
 	var (
-		ats                                                                                        = make([]time.Time, 0, n)
 		kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions, conversations = text(n), text(n), text(n), text(n), text(n), text(n), text(n), text(n)
-		nodeLevels                                                                                 []int32
-		nodeIndexes                                                                                []int64
-		nodeHashes                                                                                 [][]byte
+
+		nodeLevels  []int32
+		nodeIndexes []int64
+		nodeHashes  [][]byte
+
+		ticketSeqs                    = make([]int64, 0, n)
+		ticketSubjects, ticketRows    = make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n)
+		ticketFields                  = text(n)
+		ticketMessages, ticketSeconds = make([]int32, 0, n), make([]int32, 0, n)
 	)
-	b.bodies = make([][]byte, 0, n)
+	organisation := a.organisation.String()
+	b.bodies, b.take = make([][]byte, 0, n), make([]int64, 0, n)
 	nonces := make([]byte, 16*n)
 	rand.Read(nonces)
 	for _, c := range b.calls {
-		for _, d := range c.drafts {
-			e := d.Entry
-			e.Seq = size + uint64(len(b.bodies))
+		for i := range c.drafts {
+			e := c.drafts[i].Entry
+			e.Seq = h.size + uint64(len(b.bodies))
 			e.Time = b.at
-			e.Organisation = b.organisation.String()
+			e.Organisation = organisation
 			copy(e.Nonce[:], nonces[16*len(b.bodies):])
-			body, err := e.Marshal()
+			body, err := e.AppendTo(make([]byte, 0, 1024))
 			if err != nil {
-				return nil, fmt.Errorf("encode entry: %w", err)
+				return head{}, nil, fmt.Errorf("encode entry: %w", err)
 			}
 			tree.Append(audit.LeafHash(body), func(level int, index uint64, hash audit.Hash) {
 				if level > 0 {
@@ -376,7 +445,6 @@ func (l *Log) prepare(b *batch, size uint64, frontier []byte, lastAt, now time.T
 					nodeHashes = append(nodeHashes, hash[:])
 				}
 			})
-			ats = append(ats, b.at)
 			kinds = append(kinds, string(e.Kind))
 			actions = append(actions, e.Action)
 			actorKinds = append(actorKinds, e.Actor.Kind)
@@ -386,49 +454,71 @@ func (l *Log) prepare(b *batch, size uint64, frontier []byte, lastAt, now time.T
 			decisions = append(decisions, e.Decision)
 			conversations = append(conversations, e.Conversation)
 			b.bodies = append(b.bodies, body)
-			if t := d.Ticket; t != nil {
-				b.tickets.seqs = append(b.tickets.seqs, int64(e.Seq))
+			if t := c.drafts[i].Ticket; t != nil {
 				if t.Messages == 0 {
-					b.tickets.take = append(b.tickets.take, int64(e.Seq))
+					b.take = append(b.take, int64(e.Seq))
 				}
-				b.tickets.subjects = append(b.tickets.subjects, t.Subject)
-				b.tickets.rows = append(b.tickets.rows, t.Row)
-				b.tickets.fields = append(b.tickets.fields, strings.Join(t.Fields, ","))
-				b.tickets.messages = append(b.tickets.messages, int32(t.Messages))
-				b.tickets.seconds = append(b.tickets.seconds, int32(t.Valid/time.Second))
+				ticketSeqs = append(ticketSeqs, int64(e.Seq))
+				ticketSubjects = append(ticketSubjects, pgtype.UUID{Bytes: t.Subject, Valid: true})
+				ticketRows = append(ticketRows, pgtype.UUID{Bytes: t.Row, Valid: true})
+				ticketFields = append(ticketFields, strings.Join(t.Fields, ","))
+				ticketMessages = append(ticketMessages, int32(t.Messages))
+				ticketSeconds = append(ticketSeconds, int32(t.Valid/time.Second))
 			}
 		}
 	}
-	signer, err := l.key.For(b.origin)
-	if err != nil {
-		return nil, fmt.Errorf("sign for %s: %w", b.origin, err)
+	if a.signer == nil || a.signer.Origin() != h.origin {
+		if a.signer, err = a.log.key.For(h.origin); err != nil {
+			return head{}, nil, fmt.Errorf("sign for %s: %w", h.origin, err)
+		}
 	}
-	checkpoint, err := signer.Sign(tree.Size(), tree.Root())
+	checkpoint, err := a.signer.Sign(tree.Size(), tree.Root())
 	if err != nil {
-		return nil, fmt.Errorf("sign the checkpoint of %s: %w", b.origin, err)
+		return head{}, nil, fmt.Errorf("sign the checkpoint of %s: %w", h.origin, err)
 	}
-	t := &b.tickets
-	record := &pgx.Batch{}
-	record.Queue("select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)",
-		b.organisation, int64(size), ats, kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions, conversations, b.bodies,
-		nodeLevels, nodeIndexes, nodeHashes, tree.MarshalFrontier(), string(checkpoint),
-		t.seqs, t.subjects, t.rows, t.fields, t.messages, t.seconds)
-	return record, nil
+	next := head{known: true, origin: h.origin, size: tree.Size(), frontier: tree.MarshalFrontier(), lastAt: b.at, ahead: h.ahead}
+	// The plain types below spare pgx the search for a way to encode them.
+	return next, []any{
+		pgtype.UUID{Bytes: a.organisation, Valid: true}, int64(h.size), b.at, kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions,
+		conversations, pgtype.FlatArray[[]byte](b.bodies), nodeLevels, nodeIndexes, pgtype.FlatArray[[]byte](nodeHashes), next.frontier, string(checkpoint),
+		ticketSeqs, pgtype.FlatArray[pgtype.UUID](ticketSubjects), pgtype.FlatArray[pgtype.UUID](ticketRows), ticketFields, ticketMessages, ticketSeconds,
+	}, nil
 }
 
 func text(n int) []string { return make([]string, 0, n) }
 
-// take gets the ciphertexts of all tickets of a committed batch in one statement.
-func (l *Log) take(ctx context.Context, b *batch) (map[uint64][]Taken, error) {
-	rows, err := l.pool.Query(ctx, "select seq, subject_id, row_id, field, ciphertext, wrapped from access.take($1, $2)", b.organisation, b.tickets.take)
+const sqlTake = "select seq, field, ciphertext, wrapped from access.take($1, $2)"
+
+// take answers the calls of a committed batch with the ciphertexts of their tickets.
+func (a *appender) take(b *batch) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	defer cancel()
+	taken, err := a.taken(ctx, b)
+	b.answer(taken, err)
+}
+
+// taken gets the ciphertexts of all tickets of a committed batch in one statement, in the order of its drafts.
+func (a *appender) taken(ctx context.Context, b *batch) ([][]Taken, error) {
+	rows, err := a.log.pool.Query(ctx, sqlTake, pgtype.UUID{Bytes: a.organisation, Valid: true}, b.take)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
 	}
-	taken := make(map[uint64][]Taken, len(b.tickets.take))
+	tickets := make([]*Ticket, 0, len(b.bodies))
+	for _, c := range b.calls {
+		for i := range c.drafts {
+			tickets = append(tickets, c.drafts[i].Ticket)
+		}
+	}
+	taken := make([][]Taken, len(tickets))
 	var seq int64
 	var t Taken
-	_, err = pgx.ForEachRow(rows, []any{&seq, &t.Subject, &t.Row, &t.Field, &t.Ciphertext, &t.Wrapped}, func() error {
-		taken[uint64(seq)] = append(taken[uint64(seq)], t)
+	_, err = pgx.ForEachRow(rows, []any{&seq, &t.Field, &t.Ciphertext, &t.Wrapped}, func() error {
+		i := uint64(seq) - b.first
+		if i >= uint64(len(tickets)) || tickets[i] == nil {
+			return fmt.Errorf("record %d was not asked for", seq)
+		}
+		t.Subject, t.Row = tickets[i].Subject, tickets[i].Row
+		taken[i] = append(taken[i], t)
 		t = Taken{}
 		return nil
 	})

@@ -384,7 +384,7 @@ func (s *Server) updateActivity(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	p.Text, p.Plain, p.Mentions, p.Cards = next.Text, next.Plain, next.Mentions, next.Cards
-	p.CardFor, p.Notices = nil, nil
+	p.CardFor = nil
 	p.Edited = true
 	s.touch()
 	return http.StatusOK, map[string]string{"id": p.ID}, nil

@@ -1,0 +1,5 @@
+package attribute
+
+type KeyValue struct{}
+
+func String(key, value string) KeyValue { return KeyValue{} }
