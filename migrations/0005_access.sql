@@ -92,7 +92,8 @@ begin
 end $$;
 
 -- Hands out the ciphertexts of committed records. In the recording transaction itself it gives nothing:
--- whoever could read before the commit could roll the record back.
+-- whoever could read before the commit could roll the record back. A ticket that is honoured gives at least one row, without
+-- a field when nothing is stored there.
 -- The plan is made once, perhaps while the tables are empty, and has to be right when they are not: each step is fenced
 -- (offset 0) and finds its rows through the primary key.
 create function access.take(p_organisation uuid, p_seqs bigint[])
@@ -106,8 +107,8 @@ begin
     cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null
       and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
     cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
-    cross join lateral (select v.field, v.ciphertext from euii.value v
-      where v.organisation_id = p_organisation and v.subject_id = t.subject_id and v.row_id = t.row_id and v.field = any(t.fields) offset 0) v;
+    left join lateral (select v.field, v.ciphertext from euii.value v
+      where v.organisation_id = p_organisation and v.subject_id = t.subject_id and v.row_id = t.row_id and v.field = any(t.fields) offset 0) v on true;
 end $$;
 
 -- Hands out message bodies under the committed record of a conversation grant.

@@ -101,7 +101,8 @@ type Taken struct {
 	Wrapped      []byte
 }
 
-// Committed is the outcome of one Draft.
+// Committed is the outcome of one Draft. Values is nil when the ticket was not honoured, because it ended before it was
+// presented; it is empty when nothing is stored there.
 type Committed struct {
 	Receipt Receipt
 	Values  []Taken
@@ -331,6 +332,9 @@ func (a *appender) outcome(conn *pgxpool.Conn, b *batch, err error) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel() // drop it without waiting for the server
 	_ = conn.Conn().Close(ended)
+	if pgconn.SafeToRetry(err) { // nothing was sent, so nothing can have been recorded
+		return fmt.Errorf("record: %w", err)
+	}
 	conn.Release() // settling needs a place in the pool, and all others may be waiting for one too
 	return a.settle(b, err)
 }
@@ -511,15 +515,20 @@ func (a *appender) taken(ctx context.Context, b *batch) ([][]Taken, error) {
 	}
 	taken := make([][]Taken, len(tickets))
 	var seq int64
+	var field *string
 	var t Taken
-	_, err = pgx.ForEachRow(rows, []any{&seq, &t.Field, &t.Ciphertext, &t.Wrapped}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&seq, &field, &t.Ciphertext, &t.Wrapped}, func() error {
 		i := uint64(seq) - b.first
 		if i >= uint64(len(tickets)) || tickets[i] == nil {
 			return fmt.Errorf("record %d was not asked for", seq)
 		}
-		t.Subject, t.Row = tickets[i].Subject, tickets[i].Row
+		if field == nil {
+			taken[i] = []Taken{}
+			return nil
+		}
+		t.Subject, t.Row, t.Field = tickets[i].Subject, tickets[i].Row, *field
 		taken[i] = append(taken[i], t)
-		t = Taken{}
+		t, field = Taken{}, nil
 		return nil
 	})
 	if err != nil {

@@ -141,7 +141,9 @@ func checkpointKey(path string) (audit.Key, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		seed = make([]byte, 32)
 		rand.Read(seed)
-		err = keyring.WriteSecret(path, seed)
+		if err = keyring.WriteSecret(path, seed); errors.Is(err, fs.ErrExist) { // another start made it first
+			seed, err = keyring.ReadSecret(path)
+		}
 	}
 	if err != nil {
 		return audit.Key{}, fmt.Errorf("checkpoint key: %w", err)

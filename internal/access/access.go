@@ -36,6 +36,9 @@ var ErrUnavailable = errors.New("nothing can be disclosed now, because it cannot
 // ErrDenied means that policy said no. The denial is recorded.
 var ErrDenied = errors.New("denied by policy")
 
+// ErrErased means that the key of the person or conversation was destroyed. Trying again is of no use.
+var ErrErased = keyring.ErrErased
+
 // How long a grant and its ticket live. A ticket is taken at once; a conversation is followed for an hour and renewed.
 const (
 	grantValid        = time.Minute
@@ -145,6 +148,8 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 		return a, fmt.Errorf("%w: %s (%s)", ErrDenied, decision.Rule(), strings.Join(decision.Reasons(), ", "))
 	case !committed[0].Receipt.Valid():
 		return a, fmt.Errorf("%w: no receipt", ErrUnavailable)
+	case draft.Ticket != nil && q.messages == 0 && committed[0].Values == nil:
+		return a, fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
 	}
 	var bits uint32
 	for _, f := range q.fields {
@@ -153,6 +158,14 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	a.receipt, a.taken = committed[0].Receipt, committed[0].Values
 	a.grant = grant.Issue(organisation, q.subject, q.row, bits, a.receipt.Index(), g.now().Add(max(q.valid, grantValid)))
 	return a, nil
+}
+
+// opening is the error of a value that could not be opened.
+func opening(err error) error {
+	if errors.Is(err, ErrErased) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 func (q question) input(refs references) policy.Input {

@@ -164,7 +164,9 @@ func TestNoPlaintextWhen(t *testing.T) {
 					if len(got) > 0 {
 						t.Errorf("%s: %d values came out", r.name, len(got))
 					}
-					if !errors.Is(err, access.ErrUnavailable) || errors.Is(err, access.ErrDenied) || d.cause != nil && !errors.Is(err, d.cause) {
+					// What is erased is not to be had later either, so it need not say "try again".
+					again := errors.Is(err, access.ErrUnavailable) || d.cause == keyring.ErrErased && errors.Is(err, access.ErrErased)
+					if !again || errors.Is(err, access.ErrDenied) || d.cause != nil && !errors.Is(err, d.cause) {
 						t.Errorf("%s: the error is %v", r.name, err)
 					}
 					holdsNoCanary(t, r.name, err)
@@ -446,6 +448,23 @@ func TestFollowingIsRecordedOnceUntilItIsRenewed(t *testing.T) {
 	}
 	if n := len(s.Entries(t)) - before; n != 2 {
 		t.Errorf("%d records after the renewal", n)
+	}
+}
+
+func TestAnAgentWhoGaveTheConversationBackFollowsItNoMore(t *testing.T) {
+	s := newScene(t, relaytest.Options{})
+	follow := s.Readers.ConversationForAgent.Follow(s.agent())
+	if got, err := texts(follow.Read(t.Context(), s.Scene, 0, 10)); err != nil || len(got) != 1 {
+		t.Fatalf("%q, %v", got, err)
+	}
+	must(t, s.Relay.AgentTransfers(t.Context(), s.Agent, s.Session.Conversation))
+	for _, when := range []string{"while it waits", "when another agent has joined"} {
+		if got, err := texts(follow.Read(t.Context(), s.now(t).Scene, 0, 10)); !errors.Is(err, access.ErrDenied) || len(got) > 0 {
+			t.Errorf("%s: %d messages, %v", when, len(got), err)
+		}
+		if when == "while it waits" {
+			joined(t, s.World, s.Session, "bob")
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // for an hour, or until the participants change.
 type Conversations[A euii.Audience] struct {
 	gate     *Gate
-	audience string
+	audience audience[A]
 }
 
 // Message is one event with its text, if it is a message, cleared for A.
@@ -34,12 +34,13 @@ type Message[A euii.Audience] struct {
 // Following is one participant's view of a conversation. It is safe for concurrent use.
 type Following[A euii.Audience] struct {
 	gate     *Gate
-	audience string
+	audience audience[A]
 	who      principal.Principal
 
 	mu      sync.Mutex
 	grant   grant.Grant
 	receipt pglog.Receipt
+	agent   uuid.UUID // of the conversation, when the grant was given
 }
 
 // Follow prepares to read; nothing is decided or recorded before the first Read.
@@ -47,7 +48,7 @@ func (c Conversations[A]) Follow(who principal.Principal) *Following[A] {
 	return &Following[A]{gate: c.gate, audience: c.audience, who: who}
 }
 
-// Renew makes the next Read decide and record anew; it is called when the participants changed.
+// Renew makes the next Read decide and record anew.
 func (f *Following[A]) Renew() {
 	f.mu.Lock()
 	f.grant, f.receipt = grant.Grant{}, pglog.Receipt{}
@@ -57,7 +58,8 @@ func (f *Following[A]) Renew() {
 // renewBefore is how long before its end a conversation grant is renewed, so that no Read runs into the end.
 const renewBefore = 5 * time.Minute
 
-// Read gives the events after the number after, at most limit, with message texts opened under the conversation grant.
+// Read gives the events after the number after, at most limit, with message texts opened under the conversation grant. A
+// grant that was given while the conversation had another agent, or none, counts no more.
 func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit int) ([]Message[A], error) {
 	if f.gate == nil {
 		return nil, errNoReader
@@ -67,12 +69,17 @@ func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit
 		return nil, err
 	}
 	messages, err := takeMessages[A](ctx, f.gate, g, receipt, scene, after, limit)
-	if err == nil && len(messages) == 0 && after < scene.Conversation.LastSeq {
-		// The ticket is gone before its time: the server restarted after a crash. Ask again once.
-		f.Renew()
-		if g, receipt, err = f.current(ctx, scene); err == nil {
-			messages, err = takeMessages[A](ctx, f.gate, g, receipt, scene, after, limit)
-		}
+	if err != nil || len(messages) > 0 || after >= scene.Conversation.LastSeq {
+		return messages, err
+	}
+	// The ticket is gone before its time: the server restarted after a crash. Ask again once.
+	f.Renew()
+	if g, receipt, err = f.current(ctx, scene); err != nil {
+		return nil, err
+	}
+	messages, err = takeMessages[A](ctx, f.gate, g, receipt, scene, after, limit)
+	if err == nil && len(messages) == 0 {
+		return nil, fmt.Errorf("%w: there are events after %d, but none can be taken", ErrUnavailable, after)
 	}
 	return messages, err
 }
@@ -80,14 +87,14 @@ func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit
 func (f *Following[A]) current(ctx context.Context, scene Scene) (grant.Grant, pglog.Receipt, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.receipt.Valid() && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
+	if f.receipt.Valid() && f.agent == scene.Conversation.Agent && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
 		return f.grant, f.receipt, nil
 	}
-	a, err := f.gate.authorize(ctx, converse(f.who, f.audience, scene))
+	a, err := f.gate.authorize(ctx, converse(f.who, string(f.audience), scene))
 	if err != nil {
 		return grant.Grant{}, pglog.Receipt{}, err
 	}
-	f.grant, f.receipt = a.grant, a.receipt
+	f.grant, f.receipt, f.agent = a.grant, a.receipt, scene.Conversation.Agent
 	return f.grant, f.receipt, nil
 }
 
@@ -125,7 +132,7 @@ func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant,
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)
+		return nil, opening(fmt.Errorf("take messages: %w", err))
 	}
 	return out, nil
 }
@@ -151,7 +158,10 @@ func (g *Gate) SealMessage(ctx context.Context, organisation, conversation, item
 }
 
 // FirstLine gives the channel the beginning of a waiting conversation.
-type FirstLine struct{ gate *Gate }
+type FirstLine struct {
+	_    [0]euii.Channel // a Matcher is no FirstLine
+	gate *Gate
+}
 
 // firstLineLimit is how much of the first message the channel card bears, in bytes.
 const firstLineLimit = 160

@@ -36,18 +36,22 @@ func (g *Gate) Readers() Readers {
 		JoinerToChannel:        Reader[euii.Channel]{g, policy.ShowJoinerToChannel, "channel", "agent", []euii.Field{euii.AgentDisplayName}},
 		ConversationForVisitor: Conversations[euii.Visitor]{g, "visitor"},
 		ConversationForAgent:   Conversations[euii.Agent]{g, "agent"},
-		FirstLineToChannel:     FirstLine{g},
+		FirstLineToChannel:     FirstLine{gate: g},
 		AgentMatcher:           Matcher{g},
 		VisitorCollector:       Collector{g, policy.CollectVisitor, "visitor"},
 		AgentCollector:         Collector{g, policy.CollectAgent, "agent"},
 	}
 }
 
+// audience is the policy's name of A. That it depends on A keeps readers for one audience from being converted into
+// readers for another, which Go allows between types of one structure.
+type audience[A euii.Audience] string
+
 // Reader opens certain fields of one kind of subject, for one audience and one purpose. The zero Reader opens nothing.
 type Reader[A euii.Audience] struct {
 	gate        *Gate
 	purpose     policy.Purpose
-	audience    string
+	audience    audience[A]
 	subjectKind string
 	fields      []euii.Field
 }
@@ -67,14 +71,17 @@ func (d Disclosed[A]) Receipt() pglog.Receipt { return d.receipt }
 var errNoReader = errors.New("this reader was not handed out")
 
 // Read discloses the reader's fields of a subject to who. The values are those of the given row: the conversation in
-// whose history they lie, or the subject's own profile. It fails with ErrDenied or ErrUnavailable, and then nothing was
-// released.
+// whose history they lie, or the subject's own profile. It fails with ErrDenied, ErrErased or
+// ErrUnavailable, and then nothing was released.
 func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scene, subject, row uuid.UUID) (Disclosed[A], error) {
 	if r.gate == nil {
 		return Disclosed[A]{}, errNoReader
 	}
+	if row != scene.Conversation.ID && row != subject {
+		return Disclosed[A]{}, fmt.Errorf("%w: the values of another conversation were asked for", ErrDenied)
+	}
 	a, err := r.gate.authorize(ctx, question{
-		who: who, purpose: r.purpose, audience: r.audience, subjectKind: r.subjectKind, subject: subject, row: row,
+		who: who, purpose: r.purpose, audience: string(r.audience), subjectKind: r.subjectKind, subject: subject, row: row,
 		fields: r.fields, scene: scene, kind: audit.Disclosure, valid: ticketValid,
 	})
 	if err != nil {
@@ -93,7 +100,7 @@ func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scen
 		ref := euii.Ref{Organisation: scene.Conversation.Organisation, Subject: t.Subject, Row: t.Row, Field: f}
 		text, err := r.gate.ring.Open(a.grant, t.Subject, t.Wrapped, euii.NewSealed(ref, t.Ciphertext), r.gate.now())
 		if err != nil {
-			return Disclosed[A]{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return Disclosed[A]{}, opening(err)
 		}
 		if masked[t.Field] {
 			text = euii.Mask(f, text)

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -75,7 +76,7 @@ func Open(ctx context.Context, c Config) (*pgxpool.Pool, error) {
 	params["idle_in_transaction_session_timeout"] = "10s"
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	cfg.ConnConfig.StatementCacheCapacity = 512
-	cfg.AfterConnect = checkDurable
+	cfg.AfterConnect = prepareConn
 	if c.TracerProvider != nil {
 		cfg.ConnConfig.Tracer = newTracer(c.TracerProvider)
 	}
@@ -118,6 +119,13 @@ func checkHost(host string, t *tls.Config) error {
 	return fmt.Errorf("refuse to connect to database host %q without verified TLS: add sslmode=verify-full to the URL, and sslrootcert=FILE if its certificate comes from a private authority", host)
 }
 
+// prepareConn makes a new connection ready, or refuses it.
+func prepareConn(ctx context.Context, conn *pgx.Conn) error {
+	pgxuuid.Register(conn.TypeMap()) // binary, in place of the text that uuid.UUID offers database/sql
+	return checkDurable(ctx, conn)
+}
+
+// checkDurable refuses a connection on which an acknowledged commit may be lost.
 func checkDurable(ctx context.Context, conn *pgx.Conn) error {
 	var fsync, fullPageWrites, synchronousCommit string
 	err := conn.QueryRow(ctx, `-- name: check_durable

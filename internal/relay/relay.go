@@ -176,6 +176,9 @@ func (r *Relay) reopened(ctx context.Context, s Session, token string, err error
 // Handle is the neutral name of a visitor or agent.
 func (r *Relay) Handle(ctx context.Context, organisation uuid.UUID, kind string, id uuid.UUID) (string, error) {
 	ref, err := r.gate.Reference(ctx, organisation, id)
+	if errors.Is(err, access.ErrErased) {
+		return kind + " (erased)", nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -287,11 +290,10 @@ func (f *Follower) agentName(ctx context.Context, scene access.Scene, agent uuid
 	if f.nameOf == agent {
 		return f.name, nil
 	}
-	f.following.Renew() // the participants changed since the grant was given
 	who := principal.NewVisitor(f.session.Organisation, f.session.Visitor)
 	d, err := f.relay.agentToVisitor.Read(ctx, who, scene, agent, f.session.Conversation)
 	switch {
-	case errors.Is(err, access.ErrDenied):
+	case errors.Is(err, access.ErrDenied), errors.Is(err, access.ErrErased):
 		return euii.Cleared[euii.Visitor]{}, nil // the visitor sees the handle
 	case err != nil:
 		return euii.Cleared[euii.Visitor]{}, err

@@ -102,7 +102,6 @@ func TestAVisitorAndAnAgentTalkAndEveryNameShownIsRecorded(t *testing.T) {
 		"collection collect_agent allow [agent_display_name agent_email agent_given_name agent_surname]",
 		"disclosure converse allow [message_body]",
 		"disclosure show_agent_to_visitor allow [agent_display_name]",
-		"disclosure converse allow [message_body]",
 	}
 	if !slices.Equal(actions, wantActions) {
 		t.Errorf("the log has\n%q, want\n%q", actions, wantActions)

@@ -21,7 +21,13 @@ type (
 type Audience interface{ Visitor | Agent | Channel }
 
 // Cleared is plaintext that policy has released to audience A and whose record is durable.
-type Cleared[A Audience] struct{ concealed }
+//
+// The audience is part of its structure, though it takes no room: Go converts between types of one structure, so without
+// it a value for one audience, or an Inbound, could be converted into a value for another.
+type Cleared[A Audience] struct {
+	_ [0]A
+	concealed
+}
 
 // Clear makes a Cleared from text opened under a grant that is still valid; an inert grant gives an empty value.
 // Only the access package calls it: nobody else can name grant.Grant.
@@ -29,7 +35,7 @@ func Clear[A Audience](g grant.Grant, text string) Cleared[A] {
 	if g.Until().IsZero() {
 		return Cleared[A]{}
 	}
-	return Cleared[A]{conceal(text)}
+	return Cleared[A]{concealed: conceal(text)}
 }
 
 // Reveal is the single exit to a plain string. It is a function and not a method, so that templates cannot call
@@ -50,7 +56,7 @@ func FirstLine[A Audience](c Cleared[A], limit int) Cleared[A] {
 		}
 		s = strings.TrimSpace(s) + "…"
 	}
-	return Cleared[A]{conceal(s)}
+	return Cleared[A]{concealed: conceal(s)}
 }
 
 // Mask shortens a value to what the policy decision "masked" lets through: the first character of a name, and of an

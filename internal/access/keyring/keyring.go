@@ -78,7 +78,7 @@ func LoadOrCreate(path string) (*Ring, error) {
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
 		return nil, fmt.Errorf("encode key-encryption key: %w", err)
 	}
-	if err := WriteSecret(path, buf.Bytes()); err != nil {
+	if err := WriteSecret(path, buf.Bytes()); err != nil && !errors.Is(err, fs.ErrExist) { // of two starts at once the first one's key counts
 		return nil, err
 	}
 	return Load(path)
@@ -131,10 +131,21 @@ func WriteSecret(path string, b []byte) error {
 	if err == nil {
 		err = os.Link(f.Name(), path) // unlike rename, fails when somebody else was first
 	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path)) // a name that is not durable loses the key, and with it all that was sealed
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func wrapAAD(organisation, id uuid.UUID) []byte {
