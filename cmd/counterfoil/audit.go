@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"counterfoil/audit"
+	"counterfoil/internal/chat"
 	"counterfoil/policy"
 )
 
@@ -29,43 +30,36 @@ func (auditListCmd) Help() string {
 
 // Run lists records.
 func (c auditListCmd) Run(a *app) error {
-	h, done, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer done()
-	o, err := h.organisation(a.ctx, c.Org)
-	if err != nil {
-		return err
-	}
-	if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.list", map[string]string{"last": strconv.FormatUint(c.Last, 10)}); err != nil {
-		return err
-	}
-	head, err := h.log.Head(a.ctx, o.ID)
-	if err != nil {
-		return err
-	}
-	from := head.Size - min(head.Size, c.Last)
-	t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	if !c.JSON {
-		fmt.Fprintln(t, "#\tTIME (UTC)\tWHAT\tDECISION\tWHO\tABOUT\tFIELDS\tRULE")
-	}
-	for body, err := range h.log.Entries(a.ctx, o.ID, from, head.Size) {
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.list", map[string]string{"last": strconv.FormatUint(c.Last, 10)}); err != nil {
+			return err
+		}
+		head, err := h.log.Head(a.ctx, o.ID)
 		if err != nil {
 			return err
 		}
-		if c.JSON {
-			fmt.Fprintf(a.stdout, "%s\n", body)
-			continue
+		from := head.Size - min(head.Size, c.Last)
+		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+		if !c.JSON {
+			fmt.Fprintln(t, "#\tTIME (UTC)\tWHAT\tDECISION\tWHO\tABOUT\tFIELDS\tRULE")
 		}
-		e, err := audit.ParseEntry(body)
-		if err != nil {
-			return fmt.Errorf("the log in the database is damaged: %w", err)
+		for body, err := range h.log.Entries(a.ctx, o.ID, from, head.Size) {
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				fmt.Fprintf(a.stdout, "%s\n", body)
+				continue
+			}
+			e, err := audit.ParseEntry(body)
+			if err != nil {
+				return fmt.Errorf("the log in the database is damaged: %w", err)
+			}
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Format(time.DateTime), e.Action, cmp.Or(e.Decision, "-"),
+				party(e.Actor), party(e.Subject), cmp.Or(strings.Join(e.Fields, ","), "-"), cmp.Or(e.Rule, "-"))
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Format(time.DateTime), e.Action, cmp.Or(e.Decision, "-"),
-			party(e.Actor), party(e.Subject), cmp.Or(strings.Join(e.Fields, ","), "-"), cmp.Or(e.Rule, "-"))
-	}
-	return t.Flush()
+		return t.Flush()
+	})
 }
 
 func party(p audit.Party) string {
@@ -87,25 +81,18 @@ func (auditExportCmd) Help() string {
 
 // Run exports.
 func (c auditExportCmd) Run(a *app) error {
-	h, done, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer done()
-	o, err := h.organisation(a.ctx, c.Org)
-	if err != nil {
-		return err
-	}
-	if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.export", nil); err != nil {
-		return err
-	}
-	head, err := h.log.Export(a.ctx, o.ID, c.Dir)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	fmt.Fprintf(a.stdout, "Exported %d records of %s\nCheck them: counterfoil-verify %s --key VKEY\nThe key to give outsiders beforehand is in %s\n",
-		head.Size, head.Origin, c.Dir, filepath.Join(c.Dir, "key.pub"))
-	return nil
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.export", nil); err != nil {
+			return err
+		}
+		head, err := h.log.Export(a.ctx, o.ID, c.Dir)
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		fmt.Fprintf(a.stdout, "Exported %d records of %s\nCheck them: counterfoil-verify %s --key VKEY\nThe key to give outsiders beforehand is in %s\n",
+			head.Size, head.Origin, c.Dir, filepath.Join(c.Dir, "key.pub"))
+		return nil
+	})
 }
 
 type auditVerifyCmd struct {
@@ -167,37 +154,30 @@ func (auditProofCmd) Help() string {
 
 // Run writes a proof.
 func (c auditProofCmd) Run(a *app) error {
-	h, done, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer done()
-	o, err := h.organisation(a.ctx, c.Org)
-	if err != nil {
-		return err
-	}
-	err = h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)})
-	if err != nil {
-		return err
-	}
-	entry, proof, err := h.log.Proof(a.ctx, o.ID, c.Index)
-	if err != nil {
-		return err
-	}
-	var out bytes.Buffer
-	if err := audit.WriteProof(&out, proof); err != nil {
-		return err
-	}
-	record := strings.TrimSuffix(c.Out, filepath.Ext(c.Out)) + ".json"
-	if !json.Valid(entry) {
-		return fmt.Errorf("record %d is damaged", c.Index)
-	}
-	if err := os.WriteFile(record, entry, 0o600); err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.Out, out.Bytes(), 0o600); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stdout, "Wrote %s and the record's exact bytes, %s\n", c.Out, record)
-	return nil
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)})
+		if err != nil {
+			return err
+		}
+		entry, proof, err := h.log.Proof(a.ctx, o.ID, c.Index)
+		if err != nil {
+			return err
+		}
+		var out bytes.Buffer
+		if err := audit.WriteProof(&out, proof); err != nil {
+			return err
+		}
+		record := strings.TrimSuffix(c.Out, filepath.Ext(c.Out)) + ".json"
+		if !json.Valid(entry) {
+			return fmt.Errorf("record %d is damaged", c.Index)
+		}
+		if err := os.WriteFile(record, entry, 0o600); err != nil {
+			return err
+		}
+		if err := os.WriteFile(c.Out, out.Bytes(), 0o600); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stdout, "Wrote %s and the record's exact bytes, %s\n", c.Out, record)
+		return nil
+	})
 }

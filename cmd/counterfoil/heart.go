@@ -272,3 +272,17 @@ func (h *heart) organisation(ctx context.Context, named string) (chat.Organisati
 	}
 	return chat.Organisation{}, usageError{"there is no such organisation: see `counterfoil org list`"}
 }
+
+// within connects and runs f for the organisation a command names.
+func (a *app) within(named string, f func(*heart, chat.Organisation) error) error {
+	h, done, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer done()
+	o, err := h.organisation(a.ctx, named)
+	if err != nil {
+		return err
+	}
+	return f(h, o)
+}

@@ -143,24 +143,17 @@ func (c widgetCreateCmd) Run(a *app) error {
 		}
 		c.Site[i] = u.Scheme + "://" + u.Host
 	}
-	h, done, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer done()
-	o, err := h.organisation(a.ctx, c.Org)
-	if err != nil {
-		return err
-	}
-	w, err := h.createWidget(a.ctx, o, c.Name, c.Site)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return a.json(widgetJSON(w))
-	}
-	fmt.Fprintf(a.stdout, "Made widget %s\nPut this line into the website:\n\n  <script src=\"%s/widget/loader.js\" data-widget=\"%s\" async></script>\n", w.ID, h.config.PublicURL, w.Key)
-	return nil
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		w, err := h.createWidget(a.ctx, o, c.Name, c.Site)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return a.json(widgetJSON(w))
+		}
+		fmt.Fprintf(a.stdout, "Made widget %s\nPut this line into the website:\n\n  <script src=\"%s/widget/loader.js\" data-widget=\"%s\" async></script>\n", w.ID, h.config.PublicURL, w.Key)
+		return nil
+	})
 }
 
 func (h *heart) createWidget(ctx context.Context, o chat.Organisation, name string, sites []string) (chat.Widget, error) {
@@ -191,34 +184,27 @@ type widgetListCmd struct {
 
 // Run lists widgets.
 func (c widgetListCmd) Run(a *app) error {
-	h, done, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer done()
-	o, err := h.organisation(a.ctx, c.Org)
-	if err != nil {
-		return err
-	}
-	all, err := h.store.Widgets(a.ctx, o.ID)
-	if err != nil {
-		return err
-	}
-	out := make([]widgetOut, len(all))
-	for i, w := range all {
-		out[i] = widgetJSON(w)
-	}
-	if c.JSON {
-		return a.json(out)
-	}
-	if len(out) == 0 {
-		fmt.Fprintln(a.stdout, "There is no widget yet. Make one: counterfoil widget create --site https://www.example.com")
-		return nil
-	}
-	t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tNAME\tSITES")
-	for _, w := range out {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", w.Key, w.Name, strings.Join(w.Sites, " "))
-	}
-	return t.Flush()
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		all, err := h.store.Widgets(a.ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		out := make([]widgetOut, len(all))
+		for i, w := range all {
+			out[i] = widgetJSON(w)
+		}
+		if c.JSON {
+			return a.json(out)
+		}
+		if len(out) == 0 {
+			fmt.Fprintln(a.stdout, "There is no widget yet. Make one: counterfoil widget create --site https://www.example.com")
+			return nil
+		}
+		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "KEY\tNAME\tSITES")
+		for _, w := range out {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", w.Key, w.Name, strings.Join(w.Sites, " "))
+		}
+		return t.Flush()
+	})
 }
