@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -385,6 +386,7 @@ func (s *Server) updateActivity(r *http.Request) (int, any, error) {
 	}
 	p.Text, p.Plain, p.Mentions, p.Cards = next.Text, next.Plain, next.Mentions, next.Cards
 	p.CardFor = nil
+	maps.DeleteFunc(p.Notices, func(_ string, n Notice) bool { return !n.Error }) // why a click came to nothing stays readable
 	p.Edited = true
 	s.touch()
 	return http.StatusOK, map[string]string{"id": p.ID}, nil
