@@ -175,8 +175,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	})
 	s.background(s.dropTickets)
 
-	public := chi.NewRouter()
-	public.Use(telemetry.Requests(s.logger, s.tracer))
+	public := s.router()
 	visitors.Routes(public)
 	s.health(public)
 	if teamsBot != nil {
@@ -217,8 +216,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		defer cancel()
 		_ = hub.Drain(ctx)
 	})
-	console := chi.NewRouter()
-	console.Use(telemetry.Requests(s.logger, s.tracer))
+	console := s.router()
 	s.health(console)
 	console.Get("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -337,6 +335,19 @@ func (s *service) report(err error) {
 	case s.fail <- err:
 	default:
 	}
+}
+
+// router makes what both listeners have in common.
+func (s *service) router() chi.Router {
+	r := chi.NewRouter()
+	r.Use(telemetry.Requests(s.logger, s.tracer))
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
+		web.Problem(w, http.StatusMethodNotAllowed, "method", "this address does not take this method")
+	})
+	return r
 }
 
 // health tells a supervisor whether the process lives, and whether EUII can be served and why not.

@@ -4,7 +4,6 @@ package bot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 	"counterfoil/internal/relay"
 	"counterfoil/internal/store"
 	"counterfoil/internal/teams"
+	"counterfoil/internal/web"
 )
 
 // answerTime bounds the handling of one activity; Teams sends it again after about 15 s without an answer.
@@ -134,23 +134,23 @@ func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
-		http.Error(w, "activities are posted", http.StatusMethodNotAllowed)
+		web.Problem(w, http.StatusMethodNotAllowed, "method", "activities are posted")
 		return
 	}
 	a, err := teams.DecodeActivity(r.Body)
 	switch {
 	case errors.Is(err, teams.ErrActivityTooLong):
-		http.Error(w, "the activity is too long", http.StatusRequestEntityTooLarge)
+		web.Problem(w, http.StatusRequestEntityTooLarge, "too-long", "the activity is too long")
 		return
 	case err != nil:
-		http.Error(w, "this is no activity", http.StatusBadRequest)
+		web.Problem(w, http.StatusBadRequest, "activity", "the body is no activity")
 		return
 	}
 	token, err := b.Verifier.Verify(ctx, r.Header.Get("Authorization"), a)
 	if errors.Is(err, teams.ErrUnauthorized) {
 		b.Logger.WarnContext(ctx, "activity refused", "error", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, "the token is not valid for this activity", http.StatusUnauthorized)
+		web.Problem(w, http.StatusUnauthorized, "token", "the token is not valid for this activity")
 		return
 	}
 	var organisation chat.Organisation
@@ -159,7 +159,7 @@ func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		b.Logger.ErrorContext(ctx, "activity cannot be checked now", "error", err)
-		http.Error(w, "activities cannot be checked right now", http.StatusServiceUnavailable)
+		web.Problem(w, http.StatusServiceUnavailable, "unavailable", "activities cannot be checked right now")
 		return
 	}
 	in := inbound{b, a, organisation, token.ServiceURL(), wordsOf(organisation.Language), relay.Identity{
@@ -168,15 +168,14 @@ func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := in.handle(ctx)
 	if err != nil {
 		b.Logger.ErrorContext(ctx, "activity failed", "kind", a.Kind(), "verb", a.Verb(), "error", err)
-		http.Error(w, "the activity could not be handled", http.StatusInternalServerError)
+		web.Problem(w, http.StatusInternalServerError, "internal", "the activity could not be handled")
 		return
 	}
 	if answer == nil {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer)
+	web.JSON(w, http.StatusOK, answer)
 }
 
 // inbound is one validated activity with what is known about where it comes from.

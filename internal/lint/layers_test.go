@@ -60,9 +60,9 @@ func layers() map[string]ours {
 
 		"internal/relay": {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 
-		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams"},
+		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
 		"internal/standin": {5, ""},
-		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream"},
+		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
 		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/pg internal/pg/cluster " +
 			"internal/principal internal/relay internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},

@@ -17,6 +17,7 @@ import (
 	"counterfoil/internal/chat"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/web"
 )
 
 const (
@@ -60,16 +61,16 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request) {
 		Text: euii.Receive(f["text"]), Name: euii.InboundTrim(euii.Receive(f["name"])), Email: euii.InboundTrim(euii.Receive(f["email"])),
 	}
 	if detail := checkOpening(f["client_id"], &q); detail != "" {
-		fail(w, http.StatusBadRequest, "invalid", detail)
+		web.Problem(w, http.StatusBadRequest, "invalid", detail)
 		return
 	}
 	if q.NoticeVersion != NoticeVersion {
-		fail(w, http.StatusConflict, "notice-outdated", "the notice has changed; it has to be shown again")
+		web.Problem(w, http.StatusConflict, "notice-outdated", "the notice has changed; it has to be shown again")
 		return
 	}
 	if !s.openings.allow(neighbourhood(s.cfg.Address(r))) {
 		w.Header().Set("Retry-After", "120")
-		fail(w, http.StatusTooManyRequests, "rate", "too many conversations were opened from this network")
+		web.Problem(w, http.StatusTooManyRequests, "rate", "too many conversations were opened from this network")
 		return
 	}
 	if q.Widget, err = s.cfg.Relay.WidgetByKey(ctx, key); err != nil {
@@ -81,7 +82,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request) {
 		s.failWith(w, r, err)
 		return
 	}
-	reply(w, http.StatusCreated, opened(o))
+	web.JSON(w, http.StatusCreated, opened(o))
 }
 
 // checkOpening fills in the client's id and says what is wrong with the request, if anything.
@@ -136,7 +137,7 @@ func (s *Server) withSession(next func(http.ResponseWriter, *http.Request, relay
 		switch {
 		case errors.Is(err, chat.ErrNotFound):
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			fail(w, http.StatusUnauthorized, "token", "a token of an open session is needed")
+			web.Problem(w, http.StatusUnauthorized, "token", "a token of an open session is needed")
 		case err != nil:
 			s.failWith(w, r, err)
 		default:
@@ -153,7 +154,7 @@ func (s *Server) state(w http.ResponseWriter, r *http.Request, session relay.Ses
 		s.failWith(w, r, err)
 		return
 	}
-	reply(w, http.StatusOK, standing{scene.Conversation.State, scene.Conversation.LastSeq})
+	web.JSON(w, http.StatusOK, standing{scene.Conversation.State, scene.Conversation.LastSeq})
 }
 
 func (s *Server) say(w http.ResponseWriter, r *http.Request, session relay.Session) {
@@ -166,12 +167,12 @@ func (s *Server) say(w http.ResponseWriter, r *http.Request, session relay.Sessi
 	}
 	id, ok := parseID(f["client_id"])
 	if !ok {
-		fail(w, http.StatusBadRequest, "invalid", "client_id must be a UUID")
+		web.Problem(w, http.StatusBadRequest, "invalid", "client_id must be a UUID")
 		return
 	}
 	text := euii.Receive(f["text"])
 	if detail := checkText(text); detail != "" {
-		fail(w, http.StatusBadRequest, "invalid", detail)
+		web.Problem(w, http.StatusBadRequest, "invalid", detail)
 		return
 	}
 	if !s.messages.allow(session.Conversation) {
@@ -183,7 +184,7 @@ func (s *Server) say(w http.ResponseWriter, r *http.Request, session relay.Sessi
 		s.failWith(w, r, err)
 		return
 	}
-	reply(w, http.StatusOK, numbered{seq})
+	web.JSON(w, http.StatusOK, numbered{seq})
 }
 
 func (s *Server) typing(w http.ResponseWriter, r *http.Request, session relay.Session) {
@@ -201,7 +202,7 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request, session relay.Sessi
 		s.failWith(w, r, err)
 		return
 	}
-	reply(w, http.StatusOK, numbered{seq})
+	web.JSON(w, http.StatusOK, numbered{seq})
 }
 
 // events opens the visitor's stream.
@@ -210,7 +211,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, session relay.Se
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		n, err := strconv.ParseInt(last, 10, 64)
 		if err != nil || n < 0 {
-			fail(w, http.StatusBadRequest, "invalid", "Last-Event-ID must be the number of an event")
+			web.Problem(w, http.StatusBadRequest, "invalid", "Last-Event-ID must be the number of an event")
 			return
 		}
 		after = n
@@ -307,7 +308,7 @@ func encode(item relay.Item) (name string, data []byte, err error) {
 
 func failRate(w http.ResponseWriter, detail string) {
 	w.Header().Set("Retry-After", "1")
-	fail(w, http.StatusTooManyRequests, "rate", detail)
+	web.Problem(w, http.StatusTooManyRequests, "rate", detail)
 }
 
 // failWith answers with what an error of the relay means to the visitor. Whatever is not the visitor's doing means
@@ -315,16 +316,16 @@ func failRate(w http.ResponseWriter, detail string) {
 func (s *Server) failWith(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, chat.ErrNotFound):
-		fail(w, http.StatusNotFound, "not-found", "there is nothing under this address")
+		web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
 	case errors.Is(err, chat.ErrClosed):
-		fail(w, http.StatusConflict, "closed", "the conversation is closed")
+		web.Problem(w, http.StatusConflict, "closed", "the conversation is closed")
 	case errors.Is(err, access.ErrDenied):
-		fail(w, http.StatusForbidden, "denied", "this is not permitted here")
+		web.Problem(w, http.StatusForbidden, "denied", "this is not permitted here")
 	default:
 		if !errors.Is(err, access.ErrUnavailable) && r.Context().Err() == nil {
 			s.cfg.Logger.ErrorContext(r.Context(), "visitor's request failed", "error", err)
 		}
 		w.Header().Set("Retry-After", "2")
-		fail(w, http.StatusServiceUnavailable, "unavailable", "nothing can be recorded right now; please ask again")
+		web.Problem(w, http.StatusServiceUnavailable, "unavailable", "nothing can be recorded right now; please ask again")
 	}
 }

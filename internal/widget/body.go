@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"counterfoil/internal/web"
 )
 
 // maxBody is the largest request body in bytes: a message of 4 KiB, each byte written as a JSON escape of its own
@@ -82,10 +84,10 @@ func parseFields(b []byte, known ...string) (fields, error) {
 func failBody(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, errMediaType):
-		fail(w, http.StatusUnsupportedMediaType, "media-type", err.Error())
+		web.Problem(w, http.StatusUnsupportedMediaType, "media-type", err.Error())
 	case errors.Is(err, errTooLarge):
-		fail(w, http.StatusRequestEntityTooLarge, "too-large", err.Error())
+		web.Problem(w, http.StatusRequestEntityTooLarge, "too-large", err.Error())
 	default:
-		fail(w, http.StatusBadRequest, "malformed", err.Error())
+		web.Problem(w, http.StatusBadRequest, "malformed", err.Error())
 	}
 }

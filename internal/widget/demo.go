@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"net/http"
+
+	"counterfoil/internal/web"
 )
 
 type demoData struct {
@@ -24,7 +26,7 @@ func Demo(key, frameOrigin, standIn string) (http.Handler, error) {
 		nonce := rand.Text()
 		var page bytes.Buffer
 		if err := a.demo.Execute(&page, demoData{key, frameOrigin, standIn, nonce, r.URL.Query().Get("lang") == "fr"}); err != nil {
-			fail(w, http.StatusInternalServerError, "internal", "the page could not be made")
+			web.Problem(w, http.StatusInternalServerError, "internal", "the page could not be made")
 			return
 		}
 		h := w.Header()

@@ -11,6 +11,8 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"counterfoil/internal/chat"
+
+	"counterfoil/internal/web"
 )
 
 // NoticeVersion names the notice a visitor reads before the first message, in all its languages. It is recorded with the
@@ -42,7 +44,7 @@ func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		s.assets.style.serve(w, r, forever)
 	default:
-		fail(w, http.StatusNotFound, "not-found", "there is no such file")
+		web.Problem(w, http.StatusNotFound, "not-found", "there is no such file")
 	}
 }
 
@@ -87,7 +89,7 @@ func (s *Server) frame(w http.ResponseWriter, r *http.Request) {
 	var page bytes.Buffer
 	if err := s.assets.frame.Execute(&page, data); err != nil {
 		s.cfg.Logger.ErrorContext(r.Context(), "render frame", "error", err)
-		fail(w, http.StatusInternalServerError, "internal", "the page could not be made")
+		web.Problem(w, http.StatusInternalServerError, "internal", "the page could not be made")
 		return
 	}
 	h := w.Header()

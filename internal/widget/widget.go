@@ -24,6 +24,7 @@ import (
 	"counterfoil/internal/chat"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/web"
 )
 
 // Config is what the widget's server is made of.
@@ -108,10 +109,10 @@ func (s *Server) Routes(r chi.Router) {
 		r.Post("/conversation/end", s.withSession(s.end))
 		r.Get("/conversation/events", s.withSession(s.events))
 		r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
-			fail(w, http.StatusNotFound, "not-found", "there is nothing under this address")
+			web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
 		})
 		r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
-			fail(w, http.StatusMethodNotAllowed, "method", "this address does not take this method")
+			web.Problem(w, http.StatusMethodNotAllowed, "method", "this address does not take this method")
 		})
 	})
 }
@@ -127,7 +128,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		if origin := r.Header.Get("Origin"); r.Method != http.MethodGet && origin != "" && !slices.Contains(s.origins, origin) {
-			fail(w, http.StatusForbidden, "origin", "requests from pages of other origins are refused")
+			web.Problem(w, http.StatusForbidden, "origin", "requests from pages of other origins are refused")
 			return
 		}
 		next.ServeHTTP(w, r)
