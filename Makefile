@@ -35,9 +35,9 @@ e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
 
-test-playground: ## against Microsoft's own playground client, installed ad hoc (root, npm, iproute2)
+test-playground: build ## against Microsoft's own playground client, installed ad hoc (root, npm, iproute2)
 	@internal/setup/need.sh postgresql chromium
-	internal/playground/run.sh
+	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -tags playground -count=1 -v ./playground
 
 race: ## the tests again under the race detector
 	@internal/setup/need.sh postgresql gcc

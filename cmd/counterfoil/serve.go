@@ -341,6 +341,7 @@ func (s *service) report(err error) {
 func (s *service) router() chi.Router {
 	r := chi.NewRouter()
 	r.Use(telemetry.Requests(s.logger, s.tracer))
+	r.Get("/favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }) // browsers ask unbidden
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
 	})

@@ -325,7 +325,7 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 			return teams.Message{}, err
 		}
 		return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{
-			Conversation: c.ID.String(), Handle: c.Handle, Language: c.Language,
+			Conversation: c.ID.String(), Handle: c.Handle, Language: map[string]string{"en": "English", "fr": "français"}[c.Language],
 			Name: euii.Reveal(visitor.Value(euii.VisitorDisplayName)), Email: euii.Reveal(visitor.Value(euii.VisitorEmail)),
 		})}, nil
 	case "say":

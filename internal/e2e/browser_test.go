@@ -119,7 +119,7 @@ func startBrowser(language string) (*browser, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.ProxyServer(proxy.URL), chromedp.DisableGPU,
 		chromedp.Flag("headless", "new"), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("allow-browser-signin", "false"), chromedp.Flag("gaia-url", "http://127.0.0.1:9/"), chromedp.Flag("hide-scrollbars", false),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("allow-browser-signin", "false"), chromedp.Flag("gaia-url", "http://127.0.0.1:9/"),
 		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter,AutofillServerCommunication,NetworkTimeServiceQuerying"),
 		chromedp.Flag("lang", language), chromedp.Flag("accept-lang", language), chromedp.WindowSize(1440, 900),
 	)

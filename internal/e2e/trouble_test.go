@@ -59,6 +59,8 @@ func TestWhileNothingCanBeRecordedNoNameIsShownAndNothingIsLost(t *testing.T) {
 	nobodyNamed()
 	v.say("The green one")
 	v.chat.shows("#log", "The green one")
+	v.acknowledged()
+	v.chat.shows("#status", "We’ll be right back.")
 	nobodyNamed()
 	_ = eval[bool](v.chat, `window.sameDocument = true`)
 

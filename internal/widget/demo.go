@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"net/http"
+	"strings"
 
 	"counterfoil/internal/web"
 )
@@ -25,7 +26,7 @@ func Demo(key, frameOrigin, standIn string) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		nonce := rand.Text()
 		var page bytes.Buffer
-		if err := a.demo.Execute(&page, demoData{key, frameOrigin, standIn, nonce, r.URL.Query().Get("lang") == "fr"}); err != nil {
+		if err := a.demo.Execute(&page, demoData{key, frameOrigin, standIn, nonce, wantsFrench(r)}); err != nil {
 			web.Problem(w, http.StatusInternalServerError, "internal", "the page could not be made")
 			return
 		}
@@ -39,4 +40,12 @@ func Demo(key, frameOrigin, standIn string) (http.Handler, error) {
 		h.Set("Cache-Control", "no-store")
 		_, _ = w.Write(page.Bytes()) // whoever asked may have gone
 	}), nil
+}
+
+// wantsFrench is the choice in the address, or else the first language of the browser.
+func wantsFrench(r *http.Request) bool {
+	if lang := r.URL.Query().Get("lang"); lang != "" {
+		return lang == "fr"
+	}
+	return strings.HasPrefix(strings.ToLower(r.Header.Get("Accept-Language")), "fr")
 }

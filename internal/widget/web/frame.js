@@ -142,7 +142,8 @@ class Chat {
     $('ask').hidden = true;
     this.note = make('p', { className: 'pending-note' }, `${t.soon} ${t.as} `, make('span', { className: 'ref', textContent: kept.value.handle }), '.');
     $('log').append(this.note);
-    heading(t.title, t.waiting);
+    this.note.hidden = !first; // of a chat that goes on it is not known yet whether somebody has joined
+    heading(t.title, first ? t.waiting : t.connecting);
     if (first) this.draft(first);
     for (const item of kept.value.pending ?? []) this.draft(item);
     const { token } = kept.value;
@@ -163,13 +164,21 @@ class Chat {
   connection(name) {
     if (name === 'gone') this.finish(t.expired);
     else if (name === 'ready') {
+      this.live = true;
       setTrouble({ lost: false, unavailable: false });
       this.outbox.kick();
       if (this.caughtUp) return;
       this.caughtUp = true;
+      if (this.names.size === 0) {
+        this.note.hidden = false;
+        heading(t.title, t.waiting);
+      }
       this.down();
       requestAnimationFrame(() => $('log').setAttribute('aria-live', 'polite'));
-    } else setTrouble({ [name]: true });
+    } else {
+      this.live = false;
+      setTrouble({ [name]: true });
+    }
   }
 
   event(name, data) {
@@ -218,7 +227,7 @@ class Chat {
   }
 
   acknowledged(id, seq) {
-    setTrouble({ busy: false, unavailable: false });
+    setTrouble({ busy: false, ...(this.live && { unavailable: false }) }); // while the stream is held back, it says when it is not
     const e = this.mine.get(id);
     if (e.dataset.seq) return;
     this.place(e, seq);

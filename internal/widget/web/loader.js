@@ -36,7 +36,7 @@ button:focus-visible { outline: 2px solid #fff; outline-offset: 0; box-shadow: 0
 .launch:hover { transform: translateY(-1px); }
 .launch svg { width: 22px; height: 22px; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }
 .count { min-width: 20px; height: 20px; padding: 0 6px; border-radius: 10px; font-size: 12px; background: var(--on); color: var(--accent); font-variant-numeric: tabular-nums; }
-.panel { position: fixed; right: 20px; bottom: 20px; z-index: 2147483000; width: 392px; height: min(680px, calc(100dvh - 40px));
+.panel { position: fixed; right: 20px; bottom: 20px; z-index: 2147483000; width: 392px; height: min(720px, calc(100dvh - 40px));
   border-radius: 16px; overflow: hidden; background: light-dark(#fff, #15191b); color: light-dark(#16201f, #e8edec);
   border: 1px solid light-dark(#00000024, #ffffff2b); box-shadow: 0 2px 6px #0000001a, 0 16px 48px #00000038; }
 .panel iframe { position: absolute; inset: 0; width: 100%; height: 100%; border: 0; visibility: hidden; }
