@@ -49,6 +49,10 @@ var server struct {
 }
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(clientEnv); addr != "" {
+		fmt.Fprintln(os.Stderr, "visitors:", beVisitors(addr))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if server.cluster != nil {
 		if err := errors.Join(server.cluster.Stop(context.Background()), os.RemoveAll(server.dir)); err != nil {
