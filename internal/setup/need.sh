@@ -13,8 +13,12 @@ as_root() {
 }
 
 have_postgresql() {
-    command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
-        /opt/homebrew/opt/postgresql@*/bin/postgres /usr/local/opt/postgresql@*/bin/postgres >/dev/null 2>&1
+    command -v postgres >/dev/null 2>&1 && return 0
+    for program in /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
+        /opt/homebrew/opt/postgresql@*/bin/postgres /usr/local/opt/postgresql@*/bin/postgres; do
+        [ -x "$program" ] && return 0
+    done
+    return 1
 }
 
 have_chromium() {
