@@ -173,7 +173,7 @@ create table chat.outbox (
   delivery_id     bigint generated always as identity,
   conversation_id uuid not null,
   lane            text not null check (lane in ('card', 'personal')),
-  kind            text not null check (kind in ('card.post', 'card.update', 'intro', 'say', 'closed', 'left')),
+  kind            text not null check (kind in ('card.post', 'card.update', 'intro', 'say', 'closed', 'left', 'doubt')),
   seq             bigint not null,
   agent_id        uuid,
   state           text not null default 'waiting' check (state in ('waiting', 'sending', 'sent', 'failed', 'unknown')),

@@ -377,6 +377,7 @@ func TestADeliveryOfUnknownOutcomeIsNotRepeated(t *testing.T) {
 		}
 	}
 	of.chat(t, "amelie", "surely")
+	of.chat(t, "amelie", "may not have reached you")
 	var unknown int
 	err := of.DB.Superuser(t).QueryRow(t.Context(), "select count(*) from chat.outbox where state = 'unknown'").Scan(&unknown)
 	if err != nil || unknown != 1 {

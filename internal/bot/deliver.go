@@ -347,6 +347,8 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 			return teams.Message{Text: c.Handle + ": " + w.youEnded}, nil
 		}
 		return teams.Message{Text: c.Handle + ": " + w.visitorEnded}, nil
+	case "doubt":
+		return teams.Message{Text: c.Handle + ": " + w.doubt}, nil
 	case "left":
 		b.forget(agent.ID, c.ID)
 		return teams.Message{Text: c.Handle + ": " + w.left}, nil

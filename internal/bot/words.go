@@ -3,7 +3,7 @@ package bot
 // words are the bot's own lines, in the organisation's language.
 type words struct {
 	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
-	replied, repeated, visitorEnded, youEnded, left, switched, help, refused                                                string
+	replied, repeated, visitorEnded, youEnded, left, doubt, switched, help, refused                                         string
 }
 
 func wordsOf(language string) words {
@@ -28,6 +28,7 @@ func wordsOf(language string) words {
 			visitorEnded: "Le visiteur a terminé la conversation.",
 			youEnded:     "Vous avez terminé la conversation.",
 			left:         "Vous avez rendu la conversation au canal.",
+			doubt:        "Un message du visiteur ne vous est peut-être pas parvenu. Si quelque chose manque, demandez-lui de le répéter.",
 			switched:     "Vos messages vont maintenant à cette conversation.",
 			help:         "Écrivez ici pour répondre au visiteur. Commandes : chats (choisir une conversation), end (terminer), transfer (rendre au canal), help.",
 		}
@@ -52,6 +53,7 @@ func wordsOf(language string) words {
 		visitorEnded: "The visitor has ended the conversation.",
 		youEnded:     "You have ended the conversation.",
 		left:         "You have given the conversation back to the channel.",
+		doubt:        "A message of the visitor may not have reached you. If something seems missing, ask for it again.",
 		switched:     "What you write now goes to this conversation.",
 		help:         "Write here to answer the visitor. Commands: chats (choose a conversation), end, transfer (back to the channel), help.",
 	}

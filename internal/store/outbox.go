@@ -42,11 +42,16 @@ func (s *Store) ClaimDeliveries(ctx context.Context, limit int) ([]Delivery, err
 	return out, nil
 }
 
-const sqlFinishDelivery = `update chat.outbox set state = $3, reason = $4, due_at = now() + make_interval(secs => $5),
-	done_at = case when $3 = 'waiting' then null else now() end
-	where organisation_id = $1 and delivery_id = $2 and state = 'sending'`
+const sqlFinishDelivery = `with done as (
+		update chat.outbox set state = $3, reason = $4, due_at = now() + make_interval(secs => $5),
+			done_at = case when $3 = 'waiting' then null else now() end
+		where organisation_id = $1 and delivery_id = $2 and state = 'sending'
+		returning conversation_id, kind, seq, agent_id)
+	insert into chat.outbox (organisation_id, conversation_id, lane, kind, seq, agent_id)
+	select $1, conversation_id, 'personal', 'doubt', seq, agent_id from done where $3 = 'unknown' and kind = 'say'`
 
-// FinishDelivery sets the outcome: sent, failed, unknown, or waiting with a delay to try again.
+// FinishDelivery sets the outcome: sent, failed, unknown, or waiting with a delay to try again. That nobody knows whether
+// a message reached its agent is told to the agent.
 func (s *Store) FinishDelivery(ctx context.Context, d Delivery, state, reason string, again time.Duration) error {
 	err := s.batch(ctx, d.Organisation, func(b *pgx.Batch) {
 		b.Queue(sqlFinishDelivery, d.Organisation, d.ID, state, reason, again.Seconds())
