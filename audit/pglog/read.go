@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/mod/sumdb/note"
 
 	"counterfoil/audit"
 )
@@ -39,6 +38,19 @@ func (l *Log) VerifierKey(origin string) (string, error) {
 		return "", err
 	}
 	return signer.VerifierKey(), nil
+}
+
+// Checkpoint opens a head's checkpoint with the log's own key; it fails when another key signed it.
+func (l *Log) Checkpoint(h Head) (audit.Checkpoint, error) {
+	signer, err := l.key.For(h.Origin)
+	if err != nil {
+		return audit.Checkpoint{}, err
+	}
+	c, err := audit.OpenCheckpoint(h.Checkpoint, signer.Verifier())
+	if err != nil {
+		return audit.Checkpoint{}, fmt.Errorf("the checkpoint key is not the one that signed the log %s: %w", h.Origin, err)
+	}
+	return c, nil
 }
 
 // readAtOnce bounds what is held in memory while a log is read.
@@ -119,17 +131,9 @@ func (l *Log) Proof(ctx context.Context, organisation uuid.UUID, index uint64) (
 		}
 		entry = body
 	}
-	vkey, err := l.VerifierKey(h.Origin)
+	checkpoint, err := l.Checkpoint(h)
 	if err != nil {
 		return nil, audit.Proof{}, err
-	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return nil, audit.Proof{}, fmt.Errorf("use the log's own key: %w", err)
-	}
-	checkpoint, err := audit.OpenCheckpoint(h.Checkpoint, verifier)
-	if err != nil {
-		return nil, audit.Proof{}, fmt.Errorf("the log's checkpoint: %w", err)
 	}
 	path, err := audit.InclusionProof(index, checkpoint.Size, audit.NewHashReader(checkpoint, l.tiles(ctx, organisation)))
 	if err != nil {

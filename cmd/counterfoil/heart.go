@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"golang.org/x/mod/sumdb/note"
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
@@ -68,13 +67,18 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, fmt.Errorf("look at the database: %w", err)
 	}
 	h := &heart{config: c, pool: pool, store: store.New(pool)}
-	ring, err := h.keys(ctx)
+	all, err := h.store.Organisations(ctx)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	ring, err := h.keys(len(all) == 0)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
-	if err := h.agree(ctx); err != nil {
+	if err := h.agree(ctx, all); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -83,13 +87,9 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 
 // keys loads the key-encryption key and the checkpoint key. They are made only while the database is empty: new keys
 // beside old data would make everybody unreadable and start a second history.
-func (h *heart) keys(ctx context.Context) (*keyring.Ring, error) {
-	all, err := h.store.Organisations(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (h *heart) keys(empty bool) (*keyring.Ring, error) {
 	seedFile := filepath.Join(h.config.DataDir, "keys", "checkpoint.seed")
-	if len(all) > 0 {
+	if !empty {
 		for _, file := range []string{h.config.KEKFile, seedFile} {
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("the key %s is missing, but the database holds data that needs it: put the key back from its backup", file)
@@ -105,11 +105,7 @@ func (h *heart) keys(ctx context.Context) (*keyring.Ring, error) {
 }
 
 // agree checks that the keys are those the database was written with.
-func (h *heart) agree(ctx context.Context) error {
-	all, err := h.store.Organisations(ctx)
-	if err != nil {
-		return err
-	}
+func (h *heart) agree(ctx context.Context, all []chat.Organisation) error {
 	for _, o := range all {
 		if _, err := h.gate.Reference(ctx, o.ID, o.ID); err != nil {
 			return fmt.Errorf("the key-encryption key %s does not open the data of organisation %s: %w", h.config.KEKFile, o.ID, err)
@@ -118,16 +114,8 @@ func (h *heart) agree(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		vkey, err := h.log.VerifierKey(head.Origin)
-		if err != nil {
+		if _, err := h.log.Checkpoint(head); err != nil {
 			return err
-		}
-		verifier, err := note.NewVerifier(vkey)
-		if err != nil {
-			return fmt.Errorf("use the checkpoint key: %w", err)
-		}
-		if _, err := audit.OpenCheckpoint(head.Checkpoint, verifier); err != nil {
-			return fmt.Errorf("the checkpoint key is not the one that signed the log %s: %w", head.Origin, err)
 		}
 	}
 	return nil

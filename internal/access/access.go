@@ -4,6 +4,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,8 +94,10 @@ type question struct {
 	row         uuid.UUID
 	fields      []euii.Field
 	scene       Scene
-	kind        audit.Kind // of the record if allowed
-	messages    int        // for message bodies: up to which event
+	kind        audit.Kind        // of the record if allowed
+	action      string            // name of an administrative act; otherwise the purpose is the action
+	facts       map[string]string // further facts of an administrative act
+	messages    int               // for message bodies: up to which event
 	valid       time.Duration
 }
 
@@ -217,10 +220,11 @@ func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
 	if in.Actor.Organisation != in.Subject.Organisation {
 		facts["actor.organisation"] = in.Actor.Organisation
 	}
+	maps.Copy(facts, q.facts)
 	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
 	e := audit.Entry{
 		Kind:         q.kind,
-		Action:       string(in.Purpose),
+		Action:       cmp.Or(q.action, string(in.Purpose)),
 		Actor:        audit.Party{Kind: in.Actor.Kind, Ref: in.Actor.Ref},
 		Audience:     in.Audience,
 		Subject:      audit.Party{Kind: in.Subject.Kind, Ref: in.Subject.Ref},

@@ -89,7 +89,7 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/go-chi/chi/v5/...":         {"cmd/counterfoil internal/telemetry internal/widget", "routers are built at the edges; telemetry names routes by their patterns"},
 		"github.com/alecthomas/kong/...":       {"cmd/counterfoil", "the command line"},
 		"go.opentelemetry.io/otel/...":         {"cmd/counterfoil internal/access internal/pg internal/relay/relaytest internal/telemetry", "spans only at the seams"},
-		"golang.org/x/mod/sumdb/...":           {"audit audit/pglog cmd/counterfoil", "signed notes and tiles belong to the log"},
+		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
 		"net/http/...":                         {"cmd/counterfoil internal/bot internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP"},
 		"crypto/tls":                           {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                              {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
