@@ -343,6 +343,7 @@ func TestDeliveriesWaitForTeamsAndKeepTheirOrder(t *testing.T) {
 	s, card := of.writes(t, "hello")
 	of.click(t, "amelie", card, "join", nil)
 	of.chat(t, "amelie", "hello")
+	of.card(t, card.ID, "Amélie")
 	if err := of.teams.FailNext(standin.FaultThrottle, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -368,6 +369,7 @@ func TestADeliveryOfUnknownOutcomeIsNotRepeated(t *testing.T) {
 	s, card := of.writes(t, "hello")
 	of.click(t, "amelie", card, "join", nil)
 	of.chat(t, "amelie", "hello")
+	of.card(t, card.ID, "Amélie") // otherwise the fault may meet the card
 	if err := of.teams.FailNext(standin.FaultError, 1); err != nil {
 		t.Fatal(err)
 	}
