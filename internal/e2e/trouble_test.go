@@ -88,6 +88,7 @@ func TestTheChatGoesOnAfterKillNine(t *testing.T) {
 	v.sees("> one", "< two")
 	v.say("three")
 	v.acknowledged()
+	a.sees("three") // a delivery that is cut short holds back the next until its lease of a minute ends
 
 	v.trouble, a.trouble = true, true // nobody answers while the service is down
 	s.kill()
