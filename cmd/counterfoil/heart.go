@@ -27,6 +27,7 @@ import (
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/principal"
+	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
 	"counterfoil/policy"
@@ -41,6 +42,7 @@ type heart struct {
 	store  *store.Store
 	log    *pglog.Log
 	gate   *access.Gate
+	desk   *signin.Desk
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -58,7 +60,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_tile(uuid,integer,bigint,integer)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.forget_failures(uuid)') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -78,6 +80,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now})
 	if err := h.agree(ctx, all); err != nil {
 		pool.Close()
 		return nil, err

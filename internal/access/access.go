@@ -128,10 +128,11 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	if err != nil {
 		return a, err
 	}
-	input := q.input(refs)
+	input := q.input(refs, g.now())
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)
+	entry.Address, entry.AddressNet = refs.address, refs.network
 	if policyErr != nil {
 		g.logger.ErrorContext(ctx, "policy gave no decision", "purpose", q.purpose, "error", policyErr)
 		entry.Kind, entry.Decision, entry.Rule, entry.Reasons = audit.Denial, audit.DecisionDeny, "policy.error", []string{"policy_error"}
@@ -171,7 +172,7 @@ func opening(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-func (q question) input(refs references) policy.Input {
+func (q question) input(refs references, now time.Time) policy.Input {
 	fields := make([]string, len(q.fields))
 	for i, f := range q.fields {
 		fields[i] = f.String()
@@ -186,8 +187,14 @@ func (q question) input(refs references) policy.Input {
 	if q.subjectKind != "conversation" {
 		subjectIs = c.Part(q.subject)
 	}
+	actor := policy.Actor{Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: "none"}
+	if admin, ok := q.who.(principal.Admin); ok {
+		age := max(0, int(now.Sub(admin.ProvedAt()).Seconds()))
+		actor.Roles, actor.Address = admin.Roles(), "admitted"
+		actor.Factors = []policy.Factor{{Method: "password", AgeSeconds: age}, {Method: "totp", AgeSeconds: age}}
+	}
 	return policy.Input{
-		Actor:    policy.Actor{Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: "none"},
+		Actor:    actor,
 		Purpose:  q.purpose,
 		Audience: q.audience,
 		Subject:  policy.Subject{Kind: q.subjectKind, Organisation: c.Organisation.String(), Ref: refs.subject},
@@ -216,6 +223,13 @@ func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
 	}
 	if in.Conversation.Ref == "" {
 		clear(facts)
+	}
+	if in.Actor.Kind == "admin" {
+		factors := make([]string, len(in.Actor.Factors))
+		for i, f := range in.Actor.Factors {
+			factors[i] = f.Method + ":" + strconv.Itoa(f.AgeSeconds)
+		}
+		facts["actor.roles"], facts["actor.factors"], facts["actor.address"] = strings.Join(in.Actor.Roles, ","), strings.Join(factors, ","), in.Actor.Address
 	}
 	if in.Actor.Organisation != in.Subject.Organisation {
 		facts["actor.organisation"] = in.Actor.Organisation

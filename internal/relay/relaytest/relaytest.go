@@ -35,6 +35,7 @@ type World struct {
 	Pool         *pgxpool.Pool
 	Log          *pglog.Log
 	Gate         *access.Gate
+	Ring         *keyring.Ring
 	Readers      access.Readers
 	Store        *store.Store
 	Bus          *bus.Bus
@@ -75,7 +76,7 @@ func New(t testing.TB, o Options) *World {
 		must(t, err)
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.Log = pglog.New(w.Pool, key)
+	w.Log, w.Ring = pglog.New(w.Pool, key), ring
 	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
