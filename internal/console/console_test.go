@@ -185,7 +185,7 @@ var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST
 // firstRun are those that this machine may use before there is an allowlist.
 var firstRun = []string{"GET /set-up", "POST /set-up", "POST /set-up/confirm", "GET /assets/{file}", "GET /favicon.ico"}
 
-// AUTH-TOTP-11, AUTH-TOTP-12, AUTH-IP-12, AUTH-IP-13.
+// AUTH-TOTP-11, AUTH-TOTP-12, AUTH-IP-13.
 func TestEveryRouteDemandsAnAdmittedAddressAndAllButTheDoorsACode(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")
 	var routes []string
@@ -289,7 +289,7 @@ func maps(m map[string]*http.Cookie) map[string]*http.Cookie {
 	return c
 }
 
-// AUTH-SESS-01, AUTH-SESS-02, AUTH-SESS-05.
+// AUTH-SESS-01.
 func TestTheCookieIsThisHostsAlone(t *testing.T) {
 	for address, want := range map[string]struct {
 		name   string
@@ -437,7 +437,6 @@ func TestTheDoorsSayWhatIsWrongAndNoMore(t *testing.T) {
 	}
 }
 
-// AUTH-REC-02.
 func TestARecoveryCodeShowsANewCardOnThePage(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")
 	s.setUp()
@@ -496,7 +495,6 @@ func TestReadingTheLogIsDecidedAndRecordedBeforeAnythingIsShown(t *testing.T) {
 	}
 }
 
-// CON-02, CON-03.
 func TestOnePagesThroughTheWholeLogWithoutGapsOrDoubles(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")
 	operator := principal.NewOperator(s.Organisation.ID, "test")

@@ -89,8 +89,8 @@ func explain(lang string, e audit.Entry) eventPage {
 	add("fact_actor", reference(p.Who, e.Actor.Ref), true)
 	add("fact_subject", reference(p.About, cmp.Or(e.Subject.Ref, e.Conversation)), true)
 	add("fact_audience", cmp.Or(word(lang, "audience_"+e.Audience), e.Audience), false)
-	add("fact_address", e.Address, true)
-	add("fact_network", e.AddressNet, true)
+	add("fact_of_address", e.Address, true)
+	add("fact_of_network", e.AddressNet, true)
 	add("fact_policy", e.Policy, true)
 	names := make([]string, 0, len(e.Facts))
 	for name := range e.Facts {

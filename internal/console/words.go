@@ -114,6 +114,8 @@ var words = map[string][2]string{
 	"why":           {"Why", "Pourquoi"},
 	"ruleHead":      {"The rule", "La règle"},
 	"reasonsHead":   {"What spoke against it", "Ce qui s’y opposait"},
+	"happened":      {"What happened", "Ce qui s’est passé"},
+	"noted":         {"What was noted", "Ce qui a été noté"},
 	"factsHead":     {"What was known when it was decided", "Ce qui était connu au moment de la décision"},
 	"raw":           {"The entry as it was signed", "L’entrée telle qu’elle a été signée"},
 	"rawNote":       {"These bytes are a leaf of the tree under the log’s signed checkpoint. Prove it to anybody with:", "Ces octets sont une feuille de l’arbre sous le point de contrôle signé du journal. Pour le prouver à quiconque :"},
@@ -148,7 +150,7 @@ var words = map[string][2]string{
 	"explain_no_rule":    {"No rule of the policy permits it; what no rule permits is denied.", "Aucune règle de la politique ne le permet ; ce qu’aucune règle ne permet est refusé."},
 
 	"fact_actor": {"Who asked", "Qui a demandé"}, "fact_subject": {"About", "À propos de"}, "fact_audience": {"For the eyes of", "Destiné à"},
-	"fact_address": {"Address (reference)", "Adresse (référence)"}, "fact_network": {"Network (reference)", "Réseau (référence)"}, "fact_policy": {"Policy revision", "Révision de la politique"},
+	"fact_of_address": {"From the address (reference)", "Depuis l’adresse (référence)"}, "fact_of_network": {"In the network (reference)", "Dans le réseau (référence)"}, "fact_policy": {"Policy revision", "Révision de la politique"},
 	"fact_conversation.state": {"State of the conversation", "État de la conversation"}, "fact_conversation.actor_is": {"The actor’s part in it", "Rôle du demandeur"},
 	"fact_conversation.subject_is":          {"The subject’s part in it", "Rôle de la personne concernée"},
 	"fact_organisation.share_visitor_email": {"Setting: agents see emails in plain", "Réglage : e-mails en clair pour les agents"},
@@ -156,6 +158,11 @@ var words = map[string][2]string{
 	"fact_organisation.name_in_channel":     {"Setting: the channel sees names in plain", "Réglage : noms en clair dans le canal"},
 	"fact_actor.roles":                      {"Roles", "Rôles"}, "fact_actor.factors": {"Proofs and their age in seconds", "Preuves et leur âge en secondes"}, "fact_actor.address": {"Address", "Adresse"},
 	"fact_actor.organisation": {"Organisation of the actor", "Organisation du demandeur"}, "fact_purpose": {"Purpose", "Finalité"}, "fact_actor.recent": {"Disclosures to the actor within the hour", "Divulgations au demandeur dans l’heure"},
+
+	"fact_roles": {"Roles", "Rôles"}, "fact_allowlist": {"Put on the allowlist", "Ajouté à la liste"}, "fact_network": {"Network (reference)", "Réseau (référence)"}, "fact_reason": {"Reason", "Motif"},
+	"fact_stage": {"How far the session was", "Étape de la session"}, "fact_before": {"Records before", "Enregistrements avant"}, "fact_index": {"Record", "Enregistrement"}, "fact_last": {"How many", "Combien"},
+	"fact_origin": {"Origin of the log", "Origine du journal"}, "fact_widget": {"Widget", "Widget"}, "fact_sites": {"Websites", "Sites"}, "fact_notice.version": {"Version of the notice", "Version de la notice"},
+	"fact_notice.language": {"Language of the notice", "Langue de la notice"},
 
 	"act_organisation.create": {"Make the organisation", "Créer l’organisation"}, "act_widget.create": {"Make a widget", "Créer un widget"},
 	"act_audit.list": {"List records on the host", "Lister des enregistrements sur la machine"}, "act_audit.export": {"Export the log", "Exporter le journal"},

@@ -165,7 +165,7 @@ func (a *admin) happened() string {
 	return eval[string](a.tab, `[...document.querySelectorAll(".events a")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
 }
 
-// AUTH-TOTP-03, AUTH-TOTP-04, AUTH-PW-02, AUTH-IP-10.
+// AUTH-TOTP-03, AUTH-PW-02.
 func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) {
 	s := newService(t)
 	const name, email, text = "Vera Visitor", "vera@visitor.example", "A page of my ledger is loose"

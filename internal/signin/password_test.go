@@ -6,7 +6,6 @@ import (
 	"testing"
 )
 
-// AUTH-PW-01.
 func TestPasswordsAreLongAndNotAmongTheFirstThatAreTried(t *testing.T) {
 	for password, want := range map[string]Choice{
 		"four unrelated words, here":          0,
