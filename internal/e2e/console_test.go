@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
@@ -227,6 +228,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	if out := s.run("counterfoil", "admin", "list"); !strings.Contains(out, "auditor,security_admin") || strings.Contains(out, adminName) {
 		t.Errorf("the list of administrators:\n%s", out)
 	}
+	v.trouble, c.trouble = true, true // their streams are cut
 	s.stop()
 	s.start()
 	if s.SetUp != "" {
@@ -261,6 +263,30 @@ func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
 		}
 		p.size(1440, 900)
 	})
+}
+
+// CON-26.
+func TestTheConsoleNeedsNoScript(t *testing.T) {
+	s := newService(t)
+	a := &admin{tab: newTab(t, "en-GB"), service: s, words: consoleIn["en"]}
+	call(a.tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	address, token, _ := strings.Cut(s.SetUp, "#")
+	a.goTo(address)
+	a.find("", "textbox", "Set-up code").write(token)
+	a.choose()
+	a.scan()
+	a.giveCode()
+	a.shows("h1", a.words.kept)
+	a.press("", "link", a.words.toSignIn)
+	a.givePassword()
+	a.giveCode()
+	a.shows("h1", a.words.events)
+	a.find("", "link", a.happened()).click()
+	a.shows("main", a.words.happened)
+	a.find("", "DisclosureTriangle", "The entry as it was signed").click()
+	a.shows("pre", `"action":"admin.set_up"`)
+	a.press("", "button", a.words.signOut)
+	a.shows("h1", a.words.signIn)
 }
 
 func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
