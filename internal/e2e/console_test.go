@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base32"
 	"encoding/base64"
 	"fmt"
 	"image/png"
@@ -178,6 +179,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	v.sees("> "+text, "< Good morning")
 	v.chat.shows("#agent", amelie.name)
 
+	_, token, _ := strings.Cut(s.SetUp, "#")
 	a := walkConsole(t, s, "en", func(p *tab, where string) {
 		t.Helper()
 		p.named("console, " + where)
@@ -230,6 +232,13 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	}
 	v.trouble, c.trouble = true, true // their streams are cut
 	s.stop()
+	raw, err := base32.StdEncoding.DecodeString(a.phone.Secret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keepsNot(map[string]string{
+		"the administrator's name": adminName, "his password": adminPassword, "his seed": a.phone.Secret(), "his seed in bytes": string(raw), "the first token": token,
+	})
 	s.start()
 	if s.SetUp != "" {
 		t.Error("with an administrator there, a set-up link is printed again")
