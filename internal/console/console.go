@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/access"
@@ -44,6 +45,8 @@ type Server struct {
 	assets *assets
 	secure bool // reached with https; otherwise on loopback, which config sees to
 	csrf   *http.CrossOriginProtection
+
+	reports *rate.Limiter // of violations
 }
 
 // New makes a Server.
@@ -56,7 +59,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection()}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -78,6 +81,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Post("/set-up/confirm", s.setUp(s.confirmSetUp))
 	r.Get("/assets/{file}", s.setUp(s.asset))
 	r.Get("/favicon.ico", s.setUp(func(w http.ResponseWriter, _ *http.Request, _ visit) { w.WriteHeader(http.StatusNoContent) })) // browsers ask unbidden
+	r.Post("/violations", s.setUp(s.violation))
 	r.Get("/sign-in", s.door(s.showSignIn))
 	r.Post("/sign-in", s.door(s.password))
 	r.Get("/sign-in/code", s.door(s.showCode))
@@ -130,7 +134,7 @@ func contentPolicy(nonce, images string) string {
 		own = "'nonce-" + nonce + "'"
 	}
 	return "default-src 'none'; script-src " + own + "; style-src " + own + "; img-src 'self'" + images + "; form-action 'self'; " +
-		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'; report-uri /violations"
 }
 
 // visit is one request of somebody whose address was looked up.

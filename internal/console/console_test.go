@@ -183,7 +183,7 @@ func must(t *testing.T, err error) {
 var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "POST /sign-out"}
 
 // firstRun are those that this machine may use before there is an allowlist.
-var firstRun = []string{"GET /set-up", "POST /set-up", "POST /set-up/confirm", "GET /assets/{file}", "GET /favicon.ico"}
+var firstRun = []string{"GET /set-up", "POST /set-up", "POST /set-up/confirm", "GET /assets/{file}", "GET /favicon.ico", "POST /violations"}
 
 // AUTH-TOTP-11, AUTH-TOTP-12, AUTH-IP-13.
 func TestEveryRouteDemandsAnAdmittedAddressAndAllButTheDoorsACode(t *testing.T) {

@@ -274,6 +274,19 @@ func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
 	})
 }
 
+func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
+	s := newService(t)
+	p := unwatchedTab(t, "en-GB")
+	p.openLink(s.SetUp)
+	_ = eval[bool](p, `document.head.append(Object.assign(document.createElement("style"), { textContent: "p { color: red } /* canary */" })) ?? true`)
+	eventually(t, "the service hears of the violation", soon, func() bool {
+		return strings.Contains(s.said.String(), "violated its content security policy") && strings.Contains(s.said.String(), "directive=style-src-elem")
+	})
+	if strings.Contains(s.said.String(), "canary") {
+		t.Error("the service's log holds text of the page")
+	}
+}
+
 // CON-26.
 func TestTheConsoleNeedsNoScript(t *testing.T) {
 	s := newService(t)
