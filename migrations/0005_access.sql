@@ -9,6 +9,7 @@ create unlogged table access.ticket (
   row_id          uuid not null,
   fields          text[] not null,
   messages        int,
+  claim           bytea not null check (length(claim) = 32),
   valid_until     timestamptz not null,
   xid             xid8 not null default pg_current_xact_id(),
   primary key (organisation_id, seq)
@@ -20,11 +21,38 @@ comment on column access.ticket.subject_id is 'Subject, or for messages the conv
 comment on column access.ticket.row_id is 'Row the values lie in.';
 comment on column access.ticket.fields is 'Fields the decision let through.';
 comment on column access.ticket.messages is 'For message bodies: events from the first that may be taken; null for values.';
+comment on column access.ticket.claim is 'SHA-256 of a secret that only the process which recorded it knows and has to show.';
 comment on column access.ticket.valid_until is 'End.';
 comment on column access.ticket.xid is 'Transaction that wrote it, set by the database.';
 alter table access.ticket enable row level security;
 alter table access.ticket force row level security;
 create policy own_organisation on access.ticket to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation());
+
+-- The key under which the service authenticates what it asks to be recorded. The service has it from a file; its role in
+-- the database cannot read it, so whoever has only the role's password can neither record nor take. HMAC-SHA-256 (RFC 2104)
+-- needs the key in two forms.
+create table access.decision_key (
+  the_only_one boolean primary key default true check (the_only_one),
+  inner_pad    bytea not null check (length(inner_pad) = 64),
+  outer_pad    bytea not null check (length(outer_pad) = 64)
+);
+comment on table  access.decision_key is 'The key that authenticates decisions; installed by a superuser, readable by no role that can log in.';
+comment on column access.decision_key.the_only_one is 'There is one.';
+comment on column access.decision_key.inner_pad is 'Key, exclusive or 0x36.';
+comment on column access.decision_key.outer_pad is 'Key, exclusive or 0x5c.';
+
+alter table access.decision_key enable row level security;
+alter table access.decision_key force row level security;
+create policy functions on access.decision_key for select to counterfoil_access using (true);
+
+-- Both sides are hashed once more, so that the time the comparison takes says nothing.
+create function access.authentic(p_mac bytea, p_message bytea) returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$
+  select sha256(sha256(k.outer_pad || sha256(k.inner_pad || p_message))) = sha256(p_mac) from access.decision_key k $$;
+
+-- Tells the service whether it has the key that is installed here.
+create function access.check_decision_key(p_challenge bytea, p_mac bytea) returns boolean
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(access.authentic(p_mac, '\x636f756e746572666f696c2f636865636b2f310a'::bytea || p_challenge), false) $$;
 
 -- Row level security asks for the organisation on every row, so this has to be a plain expression to the planner: a
 -- function with settings of its own is not taken apart, and would be run for each row. Its body is bound to pg_catalog
@@ -57,14 +85,24 @@ end $$;
 -- Records a batch and says true, if the log is still of the size that the batch continues; otherwise it writes nothing.
 -- All entries of a batch bear one time, which must not lie before the last one nor away from this server's clock; a
 -- last time that lies in the future, because the clock was set back, is repeated until the clock has caught up.
--- Reads no EUII.
+-- Reads no EUII. The MAC is over everything that is asked for, so whoever lacks the key cannot make up an organisation, a
+-- subject, a field, a policy revision or a ticket, and since a size is reached only once, cannot say it again.
 create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_kind text[], p_action text[],
     p_actor_kind text[], p_actor_ref text[], p_subject_kind text[], p_subject_ref text[], p_decision text[], p_conversation text[], p_body bytea[],
     p_node_level int[], p_node_idx bigint[], p_node_hash bytea[], p_frontier bytea, p_checkpoint text,
-    p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[])
+    p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[],
+    p_ticket_claim bytea[], p_mac bytea)
   returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare n int := cardinality(p_body); clock timestamptz := clock_timestamp();
 begin
+  if not coalesce(access.authentic(p_mac, '\x636f756e746572666f696c2f7265636f72642f310a'::bytea || uuid_send(p_organisation) || int8send(p_size) || timestamptz_send(p_at)
+      || array_send(array[p_frontier]) || array_send(array[p_checkpoint]) || array_send(p_ticket_seq) || array_send(p_ticket_subject) || array_send(p_ticket_row)
+      || array_send(p_ticket_fields) || array_send(p_ticket_messages) || array_send(p_ticket_seconds) || array_send(p_ticket_claim)
+      || array_send(p_kind) || array_send(p_action) || array_send(p_actor_kind) || array_send(p_actor_ref) || array_send(p_subject_kind) || array_send(p_subject_ref)
+      || array_send(p_decision) || array_send(p_conversation) || array_send(p_node_level) || array_send(p_node_idx) || array_send(p_node_hash)
+      || array_send(p_body)), false) then
+    raise exception 'the decisions to be recorded are not authentic' using errcode = 'insufficient_privilege';
+  end if;
   perform access.enter(p_organisation);
   update audit.head set size = p_size + n, frontier = p_frontier, checkpoint = p_checkpoint, last_at = p_at
     where organisation_id = p_organisation and size = p_size and p_at >= last_at
@@ -84,27 +122,27 @@ begin
       select p_organisation, u.level, u.idx, u.hash from unnest(p_node_level, p_node_idx, p_node_hash) as u(level, idx, hash);
   end if;
   if cardinality(p_ticket_seq) > 0 then
-    insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, valid_until)
-      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), clock + make_interval(secs => t.seconds)
-      from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds) as t(seq, subject, row, fields, messages, seconds);
+    insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, claim, valid_until)
+      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), t.claim, clock + make_interval(secs => t.seconds)
+      from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds, p_ticket_claim) as t(seq, subject, row, fields, messages, seconds, claim);
   end if;
   return true;
 end $$;
 
 -- Hands out the ciphertexts of committed records. In the recording transaction itself it gives nothing:
 -- whoever could read before the commit could roll the record back. A ticket that is honoured gives at least one row, without
--- a field when nothing is stored there.
+-- a field when nothing is stored there. Only who knows the ticket's secret can present it.
 -- The plan is made once, perhaps while the tables are empty, and has to be right when they are not: each step is fenced
 -- (offset 0) and finds its rows through the primary key.
-create function access.take(p_organisation uuid, p_seqs bigint[])
+create function access.take(p_organisation uuid, p_seqs bigint[], p_secrets bytea[])
   returns table (seq bigint, subject_id uuid, row_id uuid, field text, ciphertext bytea, wrapped bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select t.seq, t.subject_id, t.row_id, v.field, v.ciphertext, k.wrapped
-    from unnest(p_seqs) as s(seq)
-    cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null
+    from unnest(p_seqs, p_secrets) as s(seq, secret)
+    cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null and t.claim = sha256(s.secret)
       and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
     cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
     left join lateral (select v.field, v.ciphertext from euii.value v
@@ -112,14 +150,14 @@ begin
 end $$;
 
 -- Hands out message bodies under the committed record of a conversation grant.
-create function access.take_messages(p_organisation uuid, p_seq bigint, p_after bigint, p_limit int)
+create function access.take_messages(p_organisation uuid, p_seq bigint, p_secret bytea, p_after bigint, p_limit int)
   returns table (seq bigint, kind text, by_party text, by_id uuid, client_id uuid, created_at timestamptz, body bytea, wrapped bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select e.seq, e.kind, e.by_party, e.by_id, e.client_id, e.created_at, e.body, k.wrapped
-    from (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = p_seq
+    from (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = p_seq and t.claim = sha256(p_secret)
       and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
     cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
     cross join lateral (select e.* from chat.event e
@@ -234,5 +272,6 @@ end $$;
 
 revoke all on all functions in schema access from public;
 grant execute on all functions in schema access to counterfoil_service;
+revoke execute on function access.authentic(bytea, bytea) from counterfoil_service;
 grant execute on function access.organisation() to counterfoil_chat, counterfoil_euii, counterfoil_audit;
 reset role;

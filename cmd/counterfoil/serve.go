@@ -268,7 +268,7 @@ func (s *service) database(ctx context.Context, notify func(string)) (string, er
 			s.logger.Error("PostgreSQL did not stop cleanly", "error", err)
 		}
 	}
-	if _, err := migrateURL(ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+	if _, err := migrateURL(ctx, s.config, db.URL(cluster.Superuser, cluster.Database), false); err != nil {
 		return "", err
 	}
 	return db.URL(serviceRole, cluster.Database), nil

@@ -99,10 +99,18 @@ func database(b *testing.B) func(role string) string {
 	must(b, err)
 	_, err = pg.Migrate(ctx, conn, migrations.FS)
 	must(b, err)
+	must(b, decisionKey(b).Install(ctx, conn))
 	_, err = conn.Exec(ctx, floorSchema)
 	must(b, err)
 	must(b, conn.Close(ctx))
 	return func(role string) string { return server.cluster.URL(role, name) }
+}
+
+func decisionKey(b *testing.B) pglog.DecisionKey {
+	b.Helper()
+	k, err := pglog.NewDecisionKey([]byte(strings.Repeat("d", 32)))
+	must(b, err)
+	return k
 }
 
 // floorSchema is what an access layer that only wrote an audit row would need.
@@ -148,7 +156,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	engine, err := policy.New(ctx)
 	must(b, err)
 	logger := slog.New(slog.DiscardHandler)
-	w.log = pglog.New(w.pool, key)
+	w.log = pglog.New(w.pool, key, decisionKey(b))
 	w.gate = access.New(access.Config{Policy: engine, Log: w.log, Ring: ring, Pool: w.pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider()})
 	w.readers = w.gate.Readers()
 	w.store = store.New(w.pool)

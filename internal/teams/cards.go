@@ -15,7 +15,7 @@ const (
 type words struct {
 	waiting, active, closed, open, intro                   string // followed by a handle
 	joinedBy, name, email, page, language                  string // labels
-	byAgent, byVisitor, byIdle, givenBack                             string
+	byAgent, byVisitor, byIdle, givenBack                  string
 	join, reply, send, transfer, end, canned, change       string // buttons
 	replyLabel, replyHint, replyMissing                    string
 	cannedLabel, cannedMissing, switchLabel, switchMissing string

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type World struct {
 	DB           *pgtest.Instance
 	Pool         *pgxpool.Pool
 	Log          *pglog.Log
+	Decisions    pglog.DecisionKey
 	Gate         *access.Gate
 	Readers      access.Readers
 	Store        *store.Store
@@ -75,7 +77,10 @@ func New(t testing.TB, o Options) *World {
 		must(t, err)
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.Log = pglog.New(w.Pool, key)
+	w.Decisions, err = pglog.NewDecisionKey([]byte(strings.Repeat("d", 32)))
+	must(t, err)
+	must(t, w.Decisions.Install(ctx, w.DB.Superuser(t)))
+	w.Log = pglog.New(w.Pool, key, w.Decisions)
 	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
