@@ -70,6 +70,7 @@ begin
   perform access.enter(p_organisation);
   insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at)
     values (p_organisation, p_origin, 0, '', p_checkpoint, '-infinity');
+  insert into audit.searchable (organisation_id, size) values (p_organisation, 0);
 end $$;
 
 -- Locks the head of a log for the running transaction and says where it stands.
@@ -87,8 +88,7 @@ end $$;
 -- last time that lies in the future, because the clock was set back, is repeated until the clock has caught up.
 -- Reads no EUII. The MAC is over everything that is asked for, so whoever lacks the key cannot make up an organisation, a
 -- subject, a field, a policy revision or a ticket, and since a size is reached only once, cannot say it again.
-create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_kind text[], p_action text[],
-    p_actor_kind text[], p_actor_ref text[], p_subject_kind text[], p_subject_ref text[], p_decision text[], p_conversation text[], p_body bytea[],
+create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_body bytea[],
     p_node_level int[], p_node_idx bigint[], p_node_hash bytea[], p_frontier bytea, p_checkpoint text,
     p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[],
     p_ticket_claim bytea[], p_mac bytea)
@@ -98,9 +98,7 @@ begin
   if not coalesce(access.authentic(p_mac, '\x636f756e746572666f696c2f7265636f72642f310a'::bytea || uuid_send(p_organisation) || int8send(p_size) || timestamptz_send(p_at)
       || array_send(array[p_frontier]) || array_send(array[p_checkpoint]) || array_send(p_ticket_seq) || array_send(p_ticket_subject) || array_send(p_ticket_row)
       || array_send(p_ticket_fields) || array_send(p_ticket_messages) || array_send(p_ticket_seconds) || array_send(p_ticket_claim)
-      || array_send(p_kind) || array_send(p_action) || array_send(p_actor_kind) || array_send(p_actor_ref) || array_send(p_subject_kind) || array_send(p_subject_ref)
-      || array_send(p_decision) || array_send(p_conversation) || array_send(p_node_level) || array_send(p_node_idx) || array_send(p_node_hash)
-      || array_send(p_body)), false) then
+      || array_send(p_node_level) || array_send(p_node_idx) || array_send(p_node_hash) || array_send(p_body)), false) then
     raise exception 'the decisions to be recorded are not authentic' using errcode = 'insufficient_privilege';
   end if;
   perform access.enter(p_organisation);
@@ -108,10 +106,8 @@ begin
     where organisation_id = p_organisation and size = p_size and p_at >= last_at
       and p_at >= clock - interval '10 seconds' and p_at <= greatest(last_at, clock + interval '1 second');
   if not found then return false; end if;
-  insert into audit.record (organisation_id, seq, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, body)
-    select p_organisation, p_size + r.i - 1, p_at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation, r.body
-    from unnest(p_kind, p_action, p_actor_kind, p_actor_ref, p_subject_kind, p_subject_ref, p_decision, p_conversation, p_body) with ordinality
-      as r(kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation, body, i);
+  insert into audit.record (organisation_id, seq, at, body)
+    select p_organisation, p_size + r.i - 1, p_at, r.body from unnest(p_body) with ordinality as r(body, i);
   if (p_size + n) / 256 > p_size / 256 then
     insert into audit.tile (organisation_id, idx, hashes)
       select p_organisation, r.seq / 256, string_agg(sha256('\x00'::bytea || r.body), ''::bytea order by r.seq)
@@ -220,6 +216,68 @@ begin
   return query select r.seq, r.body from audit.record r
     where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq limit p_limit;
 end $$;
+
+-- Makes the next records of a log searchable, at most so many, and says how many it made so. Records are committed in the order
+-- of their numbers, so whoever holds the lock sees all that come before the last it sees.
+create function access.index_log(p_organisation uuid, p_limit int) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+declare done bigint; n bigint;
+begin
+  perform access.enter(p_organisation);
+  select s.size into done from audit.searchable s where s.organisation_id = p_organisation for update;
+  if not found then return 0; end if;
+  with copied as (
+    insert into audit.search (organisation_id, seq, at, kind, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, address_net)
+      select r.organisation_id, r.seq, r.at, e.kind, e.action, coalesce(e.decision, ''), coalesce(e.actor ->> 'ref', ''), coalesce(e.subject ->> 'ref', ''),
+        coalesce(e.conversation, ''), coalesce(e.address, ''), coalesce(e.address_net, '')
+      from audit.record r cross join lateral json_to_record(convert_from(r.body, 'UTF8')::json)
+        as e(kind text, action text, decision text, actor json, subject json, conversation text, address text, address_net text)
+      where r.organisation_id = p_organisation and r.seq >= done and r.seq < done + p_limit order by r.seq
+      returning at, action, decision),
+  counted as (
+    insert into audit.day as d (organisation_id, day, action, decision, n)
+      select p_organisation, (c.at at time zone 'UTC')::date, c.action, c.decision, count(*) from copied c group by 2, 3, 4
+      on conflict (organisation_id, day, action, decision) do update set n = d.n + excluded.n)
+  select count(*) into n from copied;
+  if n > 0 then
+    update audit.searchable s set size = done + n where s.organisation_id = p_organisation;
+  end if;
+  return n;
+end $$;
+
+-- The newest records that answer a search, from a place on backwards. Each statement is planned for the filters it has; the
+-- plan is held to the indexes, which give the order, so that a page costs what it shows. Entries hold no EUII.
+create function access.search_log(p_organisation uuid, p_since timestamptz, p_until timestamptz, p_kind text, p_action text, p_decision text,
+    p_actor text, p_subject text, p_conversation text, p_address text, p_address_net text, p_before_at timestamptz, p_before_seq bigint, p_limit int)
+  returns table (seq bigint, at timestamptz, body bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_sort = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  perform access.enter(p_organisation);
+  return query execute 'select s.seq, s.at, r.body from (select s.seq, s.at from audit.search s where s.organisation_id = $1 and s.at >= $2 and s.at < $3'
+    || case when p_kind is null then '' else ' and s.kind = $4' end
+    || case when p_action is null then '' else ' and s.action = $5' end
+    || case when p_decision is null then '' when p_decision in ('deny', 'masked') then format(' and s.decision = %L', p_decision) else ' and s.decision = $6' end
+    || case when p_actor is null then '' else ' and s.actor_ref <> '''' and s.actor_ref = $7' end
+    || case when p_subject is null then '' else ' and s.subject_ref <> '''' and s.subject_ref = $8' end
+    || case when p_conversation is null then '' else ' and s.conversation_ref <> '''' and s.conversation_ref = $9' end
+    || case when p_address is null then '' else ' and s.address_ref <> '''' and s.address_ref = $10' end
+    || case when p_address_net is null then '' else ' and s.address_net <> '''' and s.address_net = $11' end
+    || case when p_before_seq is null then '' else ' and (s.at, s.seq) < ($12, $13)' end
+    || ' order by s.at desc, s.seq desc limit $14) s
+      cross join lateral (select r.body from audit.record r where r.organisation_id = $1 and r.seq = s.seq and r.at = s.at offset 0) r
+      order by s.at desc, s.seq desc'
+    using p_organisation, p_since, p_until, p_kind, p_action, p_decision, p_actor, p_subject, p_conversation, p_address, p_address_net, p_before_at, p_before_seq, p_limit;
+end $$;
+create function access.log_days(p_organisation uuid, p_from date, p_to date) returns table (day date, action text, decision text, n bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select d.day, d.action, d.decision, d.n from audit.day d
+    where d.organisation_id = p_organisation and d.day >= p_from and d.day < p_to order by d.day, d.action, d.decision;
+end $$;
+create function access.ensure_months() returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select audit.ensure_months((clock_timestamp() at time zone 'UTC')::date, 3) $$;
 
 -- The first hashes of a tile (C2SP tlog-tiles); of the last one they are computed from the entries.
 create function access.log_tile(p_organisation uuid, p_level int, p_idx bigint, p_width int) returns bytea

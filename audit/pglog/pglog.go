@@ -142,6 +142,7 @@ func (l *Log) Append(ctx context.Context, organisation uuid.UUID, drafts ...Draf
 		l.appenders[organisation] = a
 	}
 	a.queue = append(a.queue, call)
+	a.unsearchable = true
 	if !a.running {
 		a.running = true
 		go a.run()
@@ -165,13 +166,14 @@ type call struct {
 	done      chan struct{}
 }
 
-// appender is the queue of one organisation. Log.mu guards the queue and running; the rest belongs to the goroutine that
+// appender is the queue of one organisation. Log.mu guards the queue, running and unsearchable; the rest belongs to the goroutine that
 // runs.
 type appender struct {
 	log          *Log
 	organisation uuid.UUID
 	queue        []*call
 	running      bool
+	unsearchable bool // something was queued since Index was last called
 
 	head        head      // as our last commit left it; zero when unknown
 	sharedUntil time.Time // until when to begin with the lock
@@ -402,7 +404,7 @@ func (a *appender) recorded(ctx context.Context, b *batch) (bool, error) {
 	return there, err
 }
 
-const sqlRecord = "select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25)"
+const sqlRecord = "select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)"
 
 // prepare makes the entries that continue h at the time now, and gives the head after them and the arguments of the
 // statement that records both.
@@ -421,15 +423,13 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 		n += len(c.drafts)
 	}
 	var (
-		kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions, conversations = text(n), text(n), text(n), text(n), text(n), text(n), text(n), text(n)
-
 		nodeLevels  = []int32{} // no array is null: the MAC is over all of them
 		nodeIndexes = []int64{}
 		nodeHashes  = [][]byte{}
 
 		ticketSeqs                    = make([]int64, 0, n)
 		ticketSubjects, ticketRows    = make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n)
-		ticketFields                  = text(n)
+		ticketFields                  = make([]string, 0, n)
 		ticketMessages, ticketSeconds = make([]int32, 0, n), make([]int32, 0, n)
 		ticketClaims                  = make([][]byte, 0, n)
 	)
@@ -457,14 +457,6 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 					nodeHashes = append(nodeHashes, hash[:])
 				}
 			})
-			kinds = append(kinds, string(e.Kind))
-			actions = append(actions, e.Action)
-			actorKinds = append(actorKinds, e.Actor.Kind)
-			actorRefs = append(actorRefs, e.Actor.Ref)
-			subjectKinds = append(subjectKinds, e.Subject.Kind)
-			subjectRefs = append(subjectRefs, e.Subject.Ref)
-			decisions = append(decisions, e.Decision)
-			conversations = append(conversations, e.Conversation)
 			b.bodies = append(b.bodies, body)
 			if t := c.drafts[i].Ticket; t != nil {
 				if t.Messages == 0 {
@@ -495,20 +487,16 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 	frontier := tree.MarshalFrontier()
 	m.bytes(frontier).texts(string(checkpoint)).int8s(ticketSeqs...).uuids(ticketSubjects...).uuids(ticketRows...).
 		texts(ticketFields...).int4s(ticketMessages...).int4s(ticketSeconds...).bytes(ticketClaims...).
-		texts(kinds...).texts(actions...).texts(actorKinds...).texts(actorRefs...).texts(subjectKinds...).texts(subjectRefs...).
-		texts(decisions...).texts(conversations...).int4s(nodeLevels...).int8s(nodeIndexes...).bytes(nodeHashes...).
-		bytes(b.bodies...)
+		int4s(nodeLevels...).int8s(nodeIndexes...).bytes(nodeHashes...).bytes(b.bodies...)
 	next := head{known: true, origin: h.origin, size: tree.Size(), frontier: frontier, lastAt: b.at, ahead: h.ahead}
 	// The plain types below spare pgx the search for a way to encode them.
 	return next, []any{
-		pgtype.UUID{Bytes: a.organisation, Valid: true}, int64(h.size), b.at, kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions,
-		conversations, pgtype.FlatArray[[]byte](b.bodies), nodeLevels, nodeIndexes, pgtype.FlatArray[[]byte](nodeHashes), next.frontier, string(checkpoint),
+		pgtype.UUID{Bytes: a.organisation, Valid: true}, int64(h.size), b.at, pgtype.FlatArray[[]byte](b.bodies),
+		nodeLevels, nodeIndexes, pgtype.FlatArray[[]byte](nodeHashes), frontier, string(checkpoint),
 		ticketSeqs, pgtype.FlatArray[pgtype.UUID](ticketSubjects), pgtype.FlatArray[pgtype.UUID](ticketRows), ticketFields, ticketMessages, ticketSeconds,
 		pgtype.FlatArray[[]byte](ticketClaims), a.log.decisions.mac(m),
 	}, nil
 }
-
-func text(n int) []string { return make([]string, 0, n) }
 
 const sqlTake = "select seq, field, ciphertext, wrapped from access.take($1, $2, $3)"
 

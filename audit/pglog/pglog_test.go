@@ -369,8 +369,7 @@ func TestTheDatabaseRefusesABatch(t *testing.T) {
 			var size int
 			var at time.Time
 			must(t, tx.QueryRow(ctx, "select ("+test.at+")::timestamptz").Scan(&at))
-			must(t, tx.QueryRow(ctx, `select access.record($1, $2, $3, '{disclosure}', '{a}', '{a}', '{a}', '{a}', '{a}', '{a}', '{a}', array['x'::bytea],
-				'{}', '{}', '{}', '', '', '{}', '{}', '{}', '{}', '{}', '{}', '{}', $4)`, p.organisation, test.size, at,
+			must(t, tx.QueryRow(ctx, `select access.record($1, $2, $3, array['x'::bytea], '{}', '{}', '{}', '', '', '{}', '{}', '{}', '{}', '{}', '{}', '{}', $4)`, p.organisation, test.size, at,
 				pglog.MACOfOne(decisionKey(t), p.organisation, int64(test.size), at, []byte("x"))).Scan(&recorded))
 			must(t, tx.QueryRow(ctx, "select size from access.log_head($1)", p.organisation).Scan(&size))
 			if recorded != test.recorded || size != map[bool]int{false: 1, true: 2}[recorded] {

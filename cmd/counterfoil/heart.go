@@ -58,7 +58,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_tile(uuid,integer,bigint,integer)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.ensure_months()') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -78,7 +78,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
-	if err := h.agree(ctx, all); err != nil {
+	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -220,8 +220,6 @@ var theRecord = []struct{ name, value string }{
 	{"p_organisation", "$1::uuid"}, {"p_size", "$2::bigint"}, {"p_at", "$3::timestamptz"}, {"p_frontier", "''::bytea"}, {"p_checkpoint", "'x'::text"},
 	{"p_ticket_seq", "array[$2::bigint]"}, {"p_ticket_subject", "array[$4::uuid]"}, {"p_ticket_row", "array[$5::uuid]"}, {"p_ticket_fields", "array[$6::text]"},
 	{"p_ticket_messages", "array[$7::int]"}, {"p_ticket_seconds", "array[$8::int]"}, {"p_ticket_claim", "array[sha256($9::bytea)]"},
-	{"p_kind", "'{disclosure}'::text[]"}, {"p_action", "'{x}'::text[]"}, {"p_actor_kind", "'{x}'::text[]"}, {"p_actor_ref", "'{x}'::text[]"},
-	{"p_subject_kind", "'{x}'::text[]"}, {"p_subject_ref", "'{x}'::text[]"}, {"p_decision", "'{allow}'::text[]"}, {"p_conversation", "'{x}'::text[]"},
 	{"p_node_level", "'{}'::int[]"}, {"p_node_idx", "'{}'::bigint[]"}, {"p_node_hash", "'{}'::bytea[]"}, {"p_body", "array['x'::bytea]"},
 }
 

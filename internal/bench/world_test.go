@@ -159,6 +159,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	w.log = pglog.New(w.pool, key, decisionKey(b))
 	w.gate = access.New(access.Config{Policy: engine, Log: w.log, Ring: ring, Pool: w.pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider()})
 	w.readers = w.gate.Readers()
+	b.Cleanup(w.index()) // as the service does, so that its cost is in the figures
 	w.store = store.New(w.pool)
 	hints, err := bus.Start("", logger)
 	must(b, err)
@@ -184,6 +185,27 @@ func newWorld(b *testing.B, organisations int) *world {
 		w.organisations = append(w.organisations, organisation{o, widget})
 	}
 	return w
+}
+
+// index makes records searchable each second, until it is told to stop.
+func (w *world) index() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := w.log.Index(ctx); err != nil && ctx.Err() == nil {
+					panic(err)
+				}
+			}
+		}
+	})
+	return func() { cancel(); running.Wait() }
 }
 
 // open begins a conversation of an organisation, as its visitor.

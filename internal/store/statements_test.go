@@ -229,7 +229,7 @@ func TestTheSchemaIsExplainedAndFencedIn(t *testing.T) {
 	none("tables without a comment", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and coalesce(obj_description(c.oid, 'pg_class'), '') = ''`)
 	none("columns without a comment", `select c.oid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and a.attnum > 0 and not a.attisdropped and coalesce(col_description(c.oid, a.attnum), '') = ''`)
+		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition and a.attnum > 0 and not a.attisdropped and coalesce(col_description(c.oid, a.attnum), '') = ''`)
 	none("tables whose primary key does not begin with organisation_id", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		left join pg_index i on i.indrelid = c.oid and i.indisprimary
 		left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
@@ -238,7 +238,14 @@ func TestTheSchemaIsExplainedAndFencedIn(t *testing.T) {
 	none("tables without enabled and forced row level security", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)`)
 	none("tables without a policy", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not exists (select from pg_policy p where p.polrelid = c.oid)`)
+		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not c.relispartition and not exists (select from pg_policy p where p.polrelid = c.oid)`)
+	none("partitions that somebody may reach past their table", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = any(`+schemas+`) and c.relispartition and c.relkind = 'r' and (c.relacl is not null or exists (select from pg_policy p where p.polrelid = c.oid))`)
+	none("partitions whose triggers do not fire always", `select c.oid::regclass || ' ' || t.tgname from pg_class c join pg_trigger t on t.tgrelid = c.oid
+		where c.relispartition and t.tgenabled <> 'A'`)
+	if got := rows(t, conn, `select count(distinct c.oid)::text || ' ' || count(*) from pg_class c join pg_trigger t on t.tgrelid = c.oid where c.relispartition and c.relkind = 'r'`); !slices.Equal(got, []string{"6 12"}) {
+		t.Errorf("partitions and their triggers: %q, want three months of two tables, with two each", got)
+	}
 	none("constraints without a name of their own", `select conrelid::regclass || ' ' || conname from pg_constraint c join pg_namespace n on n.oid = c.connamespace
 		where n.nspname = any(`+schemas+`) and conname ~ '_check[0-9]+$'`)
 }
