@@ -92,8 +92,10 @@ func database(b *testing.B) func(role string) string {
 	name := fmt.Sprintf("bench_%d", server.databases)
 	admin, err := pgx.Connect(ctx, server.cluster.URL(cluster.Superuser, "postgres"))
 	must(b, err)
-	_, err = admin.Exec(ctx, "create database "+name)
-	must(b, err)
+	for _, sql := range []string{"create database " + name, "alter database " + name + " set track_functions = 'all'"} {
+		_, err = admin.Exec(ctx, sql)
+		must(b, err)
+	}
 	must(b, admin.Close(ctx))
 	conn, err := pgx.Connect(ctx, server.cluster.URL(cluster.Superuser, name))
 	must(b, err)
@@ -128,6 +130,7 @@ analyze floor.value;`
 // world is everything below the edges, as the program wires it.
 type world struct {
 	pool          *pgxpool.Pool
+	admin         *pgx.Conn // a superuser's
 	log           *pglog.Log
 	gate          *access.Gate
 	readers       access.Readers
@@ -146,7 +149,11 @@ func newWorld(b *testing.B, organisations int) *world {
 	ctx := b.Context()
 	w := &world{}
 	var err error
-	w.pool, err = pg.Open(ctx, pg.Config{URL: database(b)(serviceRole), MaxConns: poolSize, TracerProvider: noop.NewTracerProvider()})
+	url := database(b)
+	w.admin, err = pgx.Connect(ctx, url(cluster.Superuser))
+	must(b, err)
+	b.Cleanup(func() { w.admin.Close(context.Background()) }) //nolint:errcheck // the benchmark is over
+	w.pool, err = pg.Open(ctx, pg.Config{URL: url(serviceRole), MaxConns: poolSize, TracerProvider: noop.NewTracerProvider()})
 	must(b, err)
 	b.Cleanup(w.pool.Close)
 	ring, err := keyring.LoadOrCreate(filepath.Join(b.TempDir(), "kek.json"))
