@@ -56,7 +56,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 golden: ## write the golden files anew; look at the difference before committing it
-	$(GO) test ./policy ./internal/teams -update
+	$(GO) test ./policy ./internal/teams ./internal/pg/doctor -update
 
 clean: ## remove what was built (data stays)
 	rm -rf bin

@@ -31,6 +31,7 @@ const (
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the service. Without COUNTERFOIL_DATABASE_URL it runs its own PostgreSQL in the data directory."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date. serve does it by itself for its own PostgreSQL."`
+	Doctor  doctorCmd  `cmd:"" help:"Examine the live database: is everything still as the migrations made it, and the server as it must be?"`
 	Config  configCmd  `cmd:"" help:"Show the settings in force, without secrets."`
 	Version versionCmd `cmd:"" help:"Show what was built."`
 	Org     struct {
