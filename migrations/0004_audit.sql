@@ -93,6 +93,16 @@ comment on column audit.day.action is 'As in the record.';
 comment on column audit.day.decision is 'As in the record; empty for what is not decided.';
 comment on column audit.day.n is 'How many.';
 
+create table audit.retention (
+  organisation_id uuid primary key,
+  days            int not null default 400 check (days between 90 and 36500),
+  first_seq       bigint not null default 0 check (first_seq >= 0 and first_seq % 256 = 0)
+);
+comment on table  audit.retention is 'How long an organisation''s records are kept, and where those begin that still are.';
+comment on column audit.retention.organisation_id is 'Tenant.';
+comment on column audit.retention.days is 'Records younger than this stay.';
+comment on column audit.retention.first_seq is 'The first record that is kept, at the beginning of a bundle (C2SP tlog-tiles, pruning).';
+
 create table audit.tile (
   organisation_id uuid not null,
   idx             bigint not null,
@@ -119,17 +129,26 @@ comment on column audit.node.level is 'Tile level, from 1.';
 comment on column audit.node.idx is 'Position in the level.';
 comment on column audit.node.hash is 'Root of 256 nodes of the level below.';
 
+-- Nothing is changed, and nothing removed but records of a pruned prefix that are older than any retention allows to go.
 create function audit.refuse() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin raise exception 'the audit log only grows: % on %.% is refused', tg_op, tg_table_schema, tg_table_name; end $$;
+begin
+  if tg_op = 'DELETE' and tg_nargs = 1 then
+    if old.at < now() - interval '90 days'
+      and exists (select 1 from audit.retention r where r.organisation_id = old.organisation_id and old.seq < r.first_seq) then
+      return old;
+    end if;
+  end if;
+  raise exception 'the audit log only grows: % on %.% is refused', tg_op, tg_table_schema, tg_table_name; end $$;
 do $$
 declare t text;
 begin
-  foreach t in array array['head','record','search','searchable','day','tile','node'] loop
-    if t in ('head', 'searchable', 'day') then
+  foreach t in array array['head','record','search','searchable','retention','day','tile','node'] loop
+    if t in ('head', 'searchable', 'retention', 'day') then
       execute format('create trigger no_delete before delete on audit.%I for each row execute function audit.refuse()', t);
       execute format('alter table audit.%I enable always trigger no_delete', t);
     else
-      execute format('create trigger append_only before update or delete on audit.%I for each row execute function audit.refuse()', t);
+      execute format('create trigger append_only before update or delete on audit.%I for each row execute function audit.refuse(%s)', t,
+        case when t in ('record', 'search') then quote_literal('prunable') else '' end);
       execute format('alter table audit.%I enable always trigger append_only', t);
     end if;
     execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function audit.refuse()', t);
@@ -142,14 +161,14 @@ grant insert on audit.head to counterfoil_access;
 grant select on audit.record, audit.tile, audit.node to counterfoil_access;
 grant insert (organisation_id, seq, at, body) on audit.record to counterfoil_access;
 grant select, insert on audit.search to counterfoil_access;
-grant select, insert, update on audit.searchable to counterfoil_access;
+grant select, insert, update on audit.searchable, audit.retention to counterfoil_access;
 grant insert on audit.tile, audit.node to counterfoil_access;
 grant select, insert, update on audit.day to counterfoil_access;
 
 do $$
 declare t text;
 begin
-  foreach t in array array['head','record','search','searchable','day','tile','node'] loop
+  foreach t in array array['head','record','search','searchable','retention','day','tile','node'] loop
     execute format('alter table audit.%I enable row level security', t);
     execute format('alter table audit.%I force row level security', t);
     execute format('create policy own_organisation on audit.%I to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation())', t);
@@ -172,6 +191,7 @@ begin
       execute format('comment on table audit.%I is %L', name, to_char(start, 'YYYY-MM') || ' (UTC) of audit.' || t || '.');
       execute format('alter table audit.%I enable row level security', name);
       execute format('alter table audit.%I force row level security', name);
+      execute format('create policy seen_whole on audit.%I for select to counterfoil_audit using (true)', name); -- to know when it is empty
       execute format('alter table audit.%I enable always trigger append_only', name);
       execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function audit.refuse()', name);
       execute format('alter table audit.%I enable always trigger no_truncate', name);
@@ -181,4 +201,57 @@ end $$;
 revoke all on function audit.ensure_months(date, int) from public;
 grant execute on function audit.ensure_months(date, int) to counterfoil_access;
 select audit.ensure_months((now() at time zone 'UTC')::date, 3);
+
+-- Pruning works as the owner of the tables, one organisation at a time. The service cannot call it.
+do $$
+declare t text;
+begin
+  foreach t in array array['head','record','search','searchable','retention'] loop
+    execute format('create policy pruning_sees on audit.%I for select to counterfoil_audit using (organisation_id = access.organisation())', t);
+  end loop;
+  create policy pruning on audit.retention for update to counterfoil_audit using (organisation_id = access.organisation());
+  create policy pruning on audit.record for delete to counterfoil_audit using (organisation_id = access.organisation());
+  create policy pruning on audit.search for delete to counterfoil_audit using (organisation_id = access.organisation());
+end $$;
+
+-- Removes some of the records before p_upto and says how many; 0 when none is left. What it may remove is decided by the log itself:
+-- a committed record of the act, the organisation's retention, and the whole prefix being searchable and in tiles, which stay.
+create function audit.prune(p_organisation uuid, p_act bigint, p_upto bigint, p_limit int) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare n bigint; m bigint; keep timestamptz;
+begin
+  perform set_config('counterfoil.organisation', p_organisation::text, true);
+  select now() - make_interval(days => r.days) into strict keep from audit.retention r where r.organisation_id = p_organisation;
+  if p_upto % 256 <> 0 or p_upto <= 0 or p_limit <= 0 then raise exception 'records are pruned up to the beginning of a bundle'; end if;
+  if not exists (select 1 from audit.record r where r.organisation_id = p_organisation and r.seq = p_act and pg_xact_status(r.xid) = 'committed'
+      and convert_from(r.body, 'UTF8')::json ->> 'action' = 'records.prune' and convert_from(r.body, 'UTF8')::json #>> '{facts,upto}' = p_upto::text) then
+    raise exception 'record % does not say that records up to % are pruned', p_act, p_upto;
+  end if;
+  if (select s.size from audit.searchable s where s.organisation_id = p_organisation) < p_upto then raise exception 'some of the records are not searchable yet'; end if;
+  if exists (select 1 from audit.record r where r.organisation_id = p_organisation and r.seq = p_upto - 1 and r.at >= keep) then
+    raise exception 'some of the records are to be kept';
+  end if;
+  update audit.retention set first_seq = p_upto where organisation_id = p_organisation and first_seq < p_upto;
+  with gone as (delete from audit.search s using (select s.at, s.seq from audit.search s where s.organisation_id = p_organisation and s.at < keep and s.seq < p_upto
+      order by s.at, s.seq limit p_limit) g where s.organisation_id = p_organisation and s.at = g.at and s.seq = g.seq returning 1) select count(*) into n from gone;
+  with gone as (delete from audit.record r using (select r.at, r.seq from audit.record r where r.organisation_id = p_organisation and r.seq < p_upto
+      order by r.seq limit p_limit) g where r.organisation_id = p_organisation and r.seq = g.seq and r.at = g.at returning 1) select count(*) into m from gone;
+  return greatest(n, m);
+end $$;
+
+-- Drops the months that no organisation has records of any more, which gives their disk space back, and says how many tables went.
+create function audit.drop_empty_months() returns int language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare name text; n int := 0; there boolean;
+begin
+  for name in select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+      where i.inhparent in ('audit.record'::regclass, 'audit.search'::regclass)
+        and to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month' < now() - interval '90 days' loop
+    execute format('lock table audit.%I in access exclusive mode', name);
+    execute format('select exists (select 1 from audit.%I)', name) into there;
+    if not there then execute format('drop table audit.%I', name); n := n + 1; end if;
+  end loop;
+  return n;
+end $$;
+revoke all on function audit.prune(uuid, bigint, bigint, int), audit.drop_empty_months() from public;
+grant execute on function audit.prune(uuid, bigint, bigint, int), audit.drop_empty_months() to counterfoil_access;
 reset role;

@@ -74,6 +74,7 @@ begin
   insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at)
     values (p_organisation, p_origin, 0, '', p_checkpoint, '-infinity');
   insert into audit.searchable (organisation_id, size) values (p_organisation, 0);
+  insert into audit.retention (organisation_id) values (p_organisation);
 end $$;
 
 -- Locks the head of a log for the running transaction and says where it stands.
@@ -282,6 +283,29 @@ end $$;
 create function access.ensure_months() returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
   select audit.ensure_months((clock_timestamp() at time zone 'UTC')::date, 3) $$;
 
+-- How long records are kept, what may go by now, and from where on they are kept.
+create function access.log_retention(p_organisation uuid, out days int, out first_seq bigint, out upto bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off as $$
+begin
+  perform access.enter(p_organisation);
+  select r.days, r.first_seq into strict days, first_seq from audit.retention r where r.organisation_id = p_organisation;
+  select s.seq / 256 * 256 into upto from audit.search s
+    where s.organisation_id = p_organisation and s.at >= now() - make_interval(days => log_retention.days) order by s.at, s.seq limit 1;
+  upto := greatest(first_seq, coalesce(upto, 0));
+end $$;
+create function access.set_log_retention(p_organisation uuid, p_days int) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  update audit.retention set days = p_days where organisation_id = p_organisation;
+end $$;
+
+-- Pruning is for the role of retention alone: the service cannot remove a record.
+create function access.prune_log(p_organisation uuid, p_act bigint, p_upto bigint, p_limit int) returns bigint
+  language sql security definer set search_path = pg_catalog, pg_temp as $$ select audit.prune(p_organisation, p_act, p_upto, p_limit) $$;
+create function access.drop_empty_months() returns int language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select audit.drop_empty_months() $$;
+
 -- The first hashes of a tile (C2SP tlog-tiles); of the last one they are computed from the entries.
 create function access.log_tile(p_organisation uuid, p_level int, p_idx bigint, p_width int) returns bytea
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -333,6 +357,7 @@ end $$;
 
 revoke all on all functions in schema access from public;
 grant execute on all functions in schema access to counterfoil_service;
-revoke execute on function access.authentic(bytea, bytea) from counterfoil_service;
+revoke execute on function access.authentic(bytea, bytea), access.prune_log(uuid, bigint, bigint, int), access.drop_empty_months() from counterfoil_service;
+grant execute on function access.prune_log(uuid, bigint, bigint, int), access.drop_empty_months() to counterfoil_retention;
 grant execute on function access.organisation() to counterfoil_chat, counterfoil_euii, counterfoil_audit;
 reset role;

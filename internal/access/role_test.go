@@ -414,9 +414,14 @@ func TestTheLogOnlyGrowsEvenForTheSuperuser(t *testing.T) {
 	s := newScene(t, relaytest.Options{})
 	conn := asSuperuser(t, s.World,
 		fmt.Sprintf("insert into audit.tile (organisation_id, idx, hashes) values ('%s', 0, repeat('x', 8192)::bytea)", s.Organisation.ID),
-		fmt.Sprintf("insert into audit.node (organisation_id, level, idx, hash) values ('%s', 1, 0, repeat('x', 32)::bytea)", s.Organisation.ID))
-	changes := []string{"delete from audit.head", "truncate audit.head", "truncate audit.head, audit.record, audit.tile, audit.node"}
-	for _, table := range []string{"record", "tile", "node"} {
+		fmt.Sprintf("insert into audit.node (organisation_id, level, idx, hash) values ('%s', 1, 0, repeat('x', 32)::bytea)", s.Organisation.ID),
+		fmt.Sprintf("select access.index_log('%s', 1000)", s.Organisation.ID))
+	changes := []string{"truncate audit.head, audit.record, audit.tile, audit.node"}
+	for _, table := range []string{"head", "searchable", "retention"} {
+		changes = append(changes, "delete from audit."+table, "truncate audit."+table)
+	}
+	month := time.Now().UTC().Format("2006_01")
+	for _, table := range []string{"record", "record_" + month, "search", "search_" + month, "tile", "node"} {
 		changes = append(changes, "update audit."+table+" set organisation_id = organisation_id", "delete from audit."+table, "truncate audit."+table, "truncate audit."+table+" cascade")
 	}
 	for _, mode := range []string{"origin", "replica", "local"} { // a replica skips triggers that are not told to fire always

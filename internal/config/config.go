@@ -20,6 +20,7 @@ const prefix = "COUNTERFOIL_"
 type Config struct {
 	DataDir        string         // COUNTERFOIL_DATA_DIR
 	DatabaseURL    string         // COUNTERFOIL_DATABASE_URL; empty runs an own PostgreSQL in DataDir
+	RetentionURL   string         // COUNTERFOIL_RETENTION_URL: the same database as the role that prunes records
 	PublicAddr     string         // COUNTERFOIL_PUBLIC_ADDR
 	ConsoleAddr    string         // COUNTERFOIL_CONSOLE_ADDR
 	DemoAddr       string         // COUNTERFOIL_DEMO_ADDR
@@ -111,6 +112,10 @@ func Load(environ []string) (Config, []Setting, error) {
 	c.DataDir = r.text("DATA_DIR", "./data")
 	c.DatabaseURL = r.text("DATABASE_URL", "")
 	if c.DatabaseURL != "" {
+		r.shown[len(r.shown)-1].Value = "set, not shown"
+	}
+	c.RetentionURL = r.text("RETENTION_URL", "")
+	if c.RetentionURL != "" {
 		r.shown[len(r.shown)-1].Value = "set, not shown"
 	}
 	c.PublicAddr = r.address("PUBLIC_ADDR", "127.0.0.1:8080")

@@ -39,7 +39,7 @@ func TestLoad(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	_, shown, err := config.Load([]string{
-		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
+		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_RETENTION_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
 	})
 	if err != nil {
 		t.Fatal(err)
