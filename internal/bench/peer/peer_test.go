@@ -67,7 +67,7 @@ func ours(b *testing.B, dir string) (appendOne func(context.Context) error) {
 
 // theirs is a log of tessera in a directory: an answer means that the entry durably has its index; a checkpoint follows later.
 func theirs(b *testing.B, dir string) (appendOne func(context.Context) error) {
-	ctx := context.Background() // its shutdown has to outlive the benchmark's context
+	ctx, cancel := context.WithCancel(context.Background()) // its shutdown has to outlive the benchmark's context
 	secret, _, err := note.GenerateKey(rand.Reader, "bench.example/peer")
 	must(b, err)
 	signer, err := note.NewSigner(secret)
@@ -77,7 +77,10 @@ func theirs(b *testing.B, dir string) (appendOne func(context.Context) error) {
 	appender, shutdown, _, err := tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(signer).
 		WithBatching(1024, 2*time.Millisecond).WithCheckpointInterval(time.Second))
 	must(b, err)
-	b.Cleanup(func() { must(b, shutdown(context.Background())) })
+	b.Cleanup(func() {
+		must(b, shutdown(context.Background()))
+		cancel()
+	})
 	return func(ctx context.Context) error {
 		entry := make([]byte, 330)
 		rand.Read(entry)
