@@ -53,6 +53,7 @@ create index search_by_subject      on audit.search (organisation_id, subject_re
 create index search_by_actor        on audit.search (organisation_id, actor_ref, at, seq) where actor_ref <> '';
 create index search_by_conversation on audit.search (organisation_id, conversation_ref, at, seq) where conversation_ref <> '';
 create index search_by_action       on audit.search (organisation_id, action, at, seq);
+create index search_not_disclosed   on audit.search (organisation_id, kind, at, seq) where kind in ('denial', 'collection', 'administration');
 create index search_not_allowed     on audit.search (organisation_id, decision, at, seq) where decision in ('deny', 'masked');
 create index search_by_address      on audit.search (organisation_id, address_ref, at, seq) where address_ref <> '';
 create index search_by_net          on audit.search (organisation_id, address_net, at, seq) where address_net <> '';

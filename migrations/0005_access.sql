@@ -259,7 +259,7 @@ create function access.search_log(p_organisation uuid, p_since timestamptz, p_un
 begin
   perform access.enter(p_organisation);
   return query execute 'select s.seq, s.at, r.body from (select s.seq, s.at from audit.search s where s.organisation_id = $1 and s.at >= $2 and s.at < $3'
-    || case when p_kind is null then '' else ' and s.kind = $4' end
+    || case when p_kind is null then '' when p_kind in ('denial', 'collection', 'administration') then format(' and s.kind = %L', p_kind) else ' and s.kind = $4' end
     || case when p_action is null then '' else ' and s.action = $5' end
     || case when p_decision is null then '' when p_decision in ('deny', 'masked') then format(' and s.decision = %L', p_decision) else ' and s.decision = $6' end
     || case when p_actor is null then '' else ' and s.actor_ref <> '''' and s.actor_ref = $7' end

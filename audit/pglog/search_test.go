@@ -138,7 +138,7 @@ func TestAPageCostsWhatItShows(t *testing.T) {
 	for _, sql := range []string{
 		`insert into audit.record (organisation_id, seq, at, body) select $1, i, now() - interval '5 months' * (1 - i / 60000.0), 'x' from generate_series(1, 60000) as i`,
 		`insert into audit.search (organisation_id, seq, at, kind, action, actor_ref, subject_ref, decision, conversation_ref, address_ref, address_net)
-			select organisation_id, i, at, 'disclosure', 'act' || i % 9, 'a' || i % 50, 'v' || i % 20000,
+			select organisation_id, i, at, case i % 500 when 0 then 'denial' else 'disclosure' end, 'act' || i % 9, 'a' || i % 50, 'v' || i % 20000,
 				case i % 500 when 0 then 'deny' when 1 then 'masked' else 'allow' end, 'c' || i % 20000, case i % 7 when 0 then 'p' || i % 3 else '' end, case i % 7 when 0 then 'n' else '' end
 			from audit.record cross join lateral (select seq as i) i where organisation_id = $1`,
 		`update audit.searchable set size = 60001 where organisation_id = $1`,
@@ -156,7 +156,7 @@ func TestAPageCostsWhatItShows(t *testing.T) {
 	defer pool.Close()
 	l := newLog(t, pool)
 	for name, q := range map[string]pglog.Query{
-		"everything": {}, "action": {Action: "act3"}, "deny": {Decision: "deny"}, "masked": {Decision: "masked"}, "allow": {Decision: "allow"}, "actor": {Actor: "a7"}, "subject": {Subject: "v77"},
+		"everything": {}, "action": {Action: "act3"}, "kind": {Kind: "denial"}, "deny": {Decision: "deny"}, "masked": {Decision: "masked"}, "allow": {Decision: "allow"}, "actor": {Actor: "a7"}, "subject": {Subject: "v77"},
 		"conversation": {Conversation: "c77"}, "address": {Address: "p1"}, "network": {AddressNet: "n"}, "nobody": {Subject: "nobody"},
 	} {
 		t.Run(name, func(t *testing.T) {
