@@ -27,10 +27,11 @@ func (in *Input) bounded() error {
 	}
 	long := false
 	for _, s := range []string{
-		in.Actor.Kind, in.Actor.Organisation, in.Actor.Ref, in.Actor.Address,
+		in.Actor.Kind, in.Actor.Organisation, in.Actor.Ref, in.Actor.Address, in.Actor.Job,
 		string(in.Purpose), in.Audience,
 		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
 		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
+		in.Approval.By, in.Approval.Actor, in.Approval.Subject,
 	} {
 		long = long || len(s) > maxText
 	}
@@ -73,6 +74,12 @@ var (
 	keyRoles             = ast.StringTerm("roles")
 	keyFactors           = ast.StringTerm("factors")
 	keyAddress           = ast.StringTerm("address")
+	keyJob               = ast.StringTerm("job")
+	keyRecent            = ast.StringTerm("recent")
+	keyJustification     = ast.StringTerm("justification")
+	keyApproval          = ast.StringTerm("approval")
+	keyBy                = ast.StringTerm("by")
+	keyExpiresInSeconds  = ast.StringTerm("expires_in_seconds")
 	keyMethod            = ast.StringTerm("method")
 	keyAgeSeconds        = ast.StringTerm("age_seconds")
 	keyState             = ast.StringTerm("state")
@@ -115,6 +122,18 @@ var settings = func() map[Organisation]*ast.Term {
 	return terms
 }()
 
+// noApproval is the term of the zero Approval, which nearly every question has.
+var noApproval = Approval{}.term()
+
+func (a Approval) term() *ast.Term {
+	return ast.ObjectTerm(
+		ast.Item(keyBy, word(a.By)),
+		ast.Item(keyActor, word(a.Actor)),
+		ast.Item(keySubject, word(a.Subject)),
+		ast.Item(keyExpiresInSeconds, ast.InternedTerm(a.ExpiresInSeconds)),
+	)
+}
+
 // words returns the array of the given strings.
 func words(all []string) *ast.Term {
 	terms := make([]*ast.Term, len(all))
@@ -150,6 +169,10 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyAgeSeconds, ast.InternedTerm(factor.AgeSeconds)),
 		)
 	}
+	approval := noApproval
+	if in.Approval != (Approval{}) {
+		approval = in.Approval.term()
+	}
 	return ast.NewObject(
 		ast.Item(keyActor, ast.ObjectTerm(
 			ast.Item(keyKind, word(in.Actor.Kind)),
@@ -158,6 +181,8 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyRoles, words(in.Actor.Roles)),
 			ast.Item(keyFactors, array(factors)),
 			ast.Item(keyAddress, word(in.Actor.Address)),
+			ast.Item(keyJob, word(in.Actor.Job)),
+			ast.Item(keyRecent, ast.InternedTerm(in.Actor.Recent)),
 		)),
 		ast.Item(keyPurpose, word(string(in.Purpose))),
 		ast.Item(keyAudience, word(in.Audience)),
@@ -174,5 +199,7 @@ func (in *Input) value() ast.Value {
 			ast.Item(keySubjectIs, word(in.Conversation.SubjectIs)),
 		)),
 		ast.Item(keyOrganisation, settings[in.Organisation]),
+		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
+		ast.Item(keyApproval, approval),
 	)
 }

@@ -1,6 +1,7 @@
 package test.decision
 
 import data.counterfoil
+import data.counterfoil.limits
 import data.test.questions
 
 good := questions.visitor_of_agent
@@ -77,4 +78,34 @@ test_terms if {
 
 test_no_fields if {
 	counterfoil.decision.reasons == {"fields_missing"} with input as object.union(good, {"fields": []})
+}
+
+test_too_much_within_the_hour if {
+	counterfoil.decision.allow with input as object.union(good, {"actor": {"recent": 999}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(good, {"actor": {"recent": 1000}})
+}
+
+test_every_kind_of_actor_has_a_limit if {
+	every kind in ["visitor", "agent", "channel", "admin", "job", "operator"] {
+		limits.per_hour[kind] > 0
+	}
+}
+
+test_no_limit_is_never_without_limit if {
+	every limit in [0, -1] {
+		counterfoil.decision.reasons == {"volume_limit"} with input as good with limits.per_hour as {"visitor": limit}
+	}
+}
+
+test_a_count_below_zero_counts_as_too_much if {
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(good, {"actor": {"recent": -1}})
+}
+
+test_what_discloses_nothing_is_not_limited if {
+	question := object.union(questions.admin_of_agent, {
+		"actor": {"recent": 100000},
+		"purpose": "read_audit_log",
+		"fields": [],
+	})
+	counterfoil.decision.allow with input as question
 }
