@@ -312,7 +312,7 @@ func mutate(r *rand.Rand, in Input) Input {
 // what must hold whatever the rules say.
 func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 	engine := newEngine(t)
-	explain, err := rego.New(rego.Compiler(engine.compiler), rego.Query("count(data.counterfoil.reasons)")).PrepareForEval(t.Context())
+	explain, err := rego.New(rego.Compiler(engine.program.Load().compiler), rego.Query("count(data.counterfoil.reasons)")).PrepareForEval(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
