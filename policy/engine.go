@@ -38,6 +38,7 @@ const ReasonPolicyError = "policy_error"
 // Engine decides. It is safe for concurrent use. The nil Engine denies.
 type Engine struct {
 	program atomic.Pointer[program] // never nil
+	shadow  atomic.Pointer[Shadow]  // nil while no candidate is tried
 	limit   time.Duration
 }
 
@@ -130,6 +131,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err := decided.read(result); err != nil {
 		return denied, fmt.Errorf("decide %s: %w", in.Purpose, err)
 	}
+	e.shadow.Load().offer(decided)
 	return decided, nil
 }
 

@@ -35,20 +35,28 @@ const keyID = "counterfoil"
 func Open(path string, key []byte) (fs.FS, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("open policy bundle: %w", err)
+		return nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
 	}
 	if info.IsDir() {
 		return openDir(os.DirFS(path), key)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open policy bundle: %w", err)
+		return nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
 	}
 	packed, err := io.ReadAll(io.LimitReader(file, maxArchiveBytes+1))
 	if err = errors.Join(err, file.Close()); err != nil {
-		return nil, fmt.Errorf("open policy bundle: %w", err)
+		return nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
 	}
 	return openArchive(packed, key)
+}
+
+// withoutPath leaves the path on this machine out of an error, which may be recorded.
+func withoutPath(err error) error {
+	if at := new(fs.PathError); errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
 
 func openDir(dir fs.FS, key []byte) (fs.FS, error) {

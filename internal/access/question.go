@@ -25,13 +25,17 @@ func (q question) input(refs references, recent int) policy.Input {
 	if q.who.Kind() == "channel" && q.who.Organisation() == c.Organisation {
 		actorIs = "channel"
 	}
+	job := ""
+	if q.who.Kind() == "job" {
+		job = q.who.Name()
+	}
 	subjectIs := ""
 	if q.subjectKind != "conversation" {
 		subjectIs = c.Part(q.subject)
 	}
 	return policy.Input{
 		Actor: policy.Actor{
-			Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: noAddress, Recent: recent,
+			Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: noAddress, Job: job, Recent: recent,
 		},
 		Purpose:  q.purpose,
 		Audience: q.audience,
