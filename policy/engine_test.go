@@ -226,16 +226,138 @@ func TestAVetoWinsOverEveryPermit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, in := range []Input{showAgent(), introduce(), reveal()} {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, purpose := range Purposes() {
+		for _, base := range bases(purpose) {
+			for range 50 {
+				d, err := engine.Decide(t.Context(), base.in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if base.in.Subject.Ref != "" {
+					wantDenied(t, d)
+				}
+				if base.in.Subject.Ref != "" && !slices.Contains(d.Reasons(), "legal_hold") {
+					t.Errorf("%s: reasons %v", base.in.Purpose, d.Reasons())
+				}
+				base.in = mutate(r, base.in.clone())
+			}
+		}
+	}
+}
+
+// members gives the members of a question that are words of somebody's, by name.
+func members(in *Input) map[string]*string {
+	all := map[string]*string{
+		"kind": &in.Actor.Kind, "address": &in.Actor.Address, "job": &in.Actor.Job, "actor's organisation": &in.Actor.Organisation, "actor": &in.Actor.Ref,
+		"purpose": (*string)(&in.Purpose), "audience": &in.Audience,
+		"subject's kind": &in.Subject.Kind, "subject's organisation": &in.Subject.Organisation, "subject": &in.Subject.Ref,
+		"conversation": &in.Conversation.Ref, "state": &in.Conversation.State, "actor is": &in.Conversation.ActorIs, "subject is": &in.Conversation.SubjectIs,
+		"approved by": &in.Approval.By, "approved for": &in.Approval.Actor, "approved about": &in.Approval.Subject,
+	}
+	for i := range in.Actor.Roles {
+		all[fmt.Sprint("role ", i)] = &in.Actor.Roles[i]
+	}
+	for i := range in.Actor.Factors {
+		all[fmt.Sprint("factor ", i)] = &in.Actor.Factors[i].Method
+	}
+	for i := range in.Fields {
+		all[fmt.Sprint("field ", i)] = &in.Fields[i]
+	}
+	return all
+}
+
+// sameAsAnyOther fails unless a word in place of each member of each permitted question comes to what any other word
+// comes to that means nothing.
+func sameAsAnyOther(t *testing.T, words func(was string) []string) {
+	t.Helper()
+	engine := newEngine(t)
+	ask := func(in Input, member, word string) string {
+		in = in.clone()
+		*members(&in)[member] = word
 		d, err := engine.Decide(t.Context(), in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantDenied(t, d)
-		if !slices.Contains(d.Reasons(), "legal_hold") {
-			t.Errorf("%s: reasons %v", in.Purpose, d.Reasons())
+		return string(d.Outcome()) + " " + say(d)
+	}
+	for _, purpose := range Purposes() {
+		for _, base := range bases(purpose) {
+			for member, was := range members(&base.in) {
+				for _, word := range words(*was) {
+					if got, want := ask(base.in, member, word), ask(base.in, member, "meaningless"); got != want && word != *was {
+						t.Errorf("%s, %s, %s: %q comes to %s, any other word to %s", purpose, base.name, member, word, got, want)
+					}
+				}
+			}
 		}
 	}
+}
+
+func TestNoValueOfAQuestionBecomesAPattern(t *testing.T) {
+	sameAsAnyOther(t, func(was string) []string {
+		return []string{"*", "+", "**", ".*", ".+", "%", "?", "/", "../" + was, was + "/*", was + "*", "[a-z]+", "{" + was + "}", was + ",x", "data." + was, "true", "null"}
+	})
+}
+
+func TestCaseAndBlanksAreNotForgiven(t *testing.T) {
+	sameAsAnyOther(t, func(was string) []string {
+		if was == "" {
+			return nil
+		}
+		return []string{strings.ToUpper(was), strings.ToUpper(was[:1]) + was[1:], " " + was, was + " ", was + "\x00", was + "\n"}
+	})
+}
+
+func TestNobodyApprovesHimself(t *testing.T) {
+	engine := newEngine(t)
+	for _, purpose := range []Purpose{BreakGlass, ApproveBreakGlass} {
+		for _, base := range bases(purpose) {
+			in := base.in
+			in.Approval.By, in.Approval.Actor = in.Actor.Ref, in.Actor.Ref
+			d, err := engine.Decide(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantDenied(t, d)
+		}
+	}
+}
+
+func TestWhoSetsPolicyAndWhoApprovesAreShownNothing(t *testing.T) {
+	engine := newEngine(t)
+	for _, purpose := range []Purpose{RevealToAdmin, ReadTranscript} {
+		for _, base := range bases(purpose) {
+			for _, roles := range [][]string{{"security_admin"}, {"approver"}, {"security_admin", "approver"}} {
+				in := base.in.clone()
+				in.Actor.Roles = roles
+				d, err := engine.Decide(t.Context(), in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantDenied(t, d)
+				if !slices.Equal(d.Reasons(), []string{"role_missing"}) {
+					t.Errorf("%s to %v: %v", purpose, roles, d.Reasons())
+				}
+			}
+		}
+	}
+}
+
+func TestAHugeQuestionIsRefusedBeforeItIsAsked(t *testing.T) {
+	engine := newEngine(t)
+	engine.limit = time.Minute
+	in := showAgent()
+	in.Fields = make([]string, 1_000_000)
+	for i := range in.Fields {
+		in.Fields[i] = fmt.Sprintf("f%07d", i)
+	}
+	start := time.Now()
+	d, err := engine.Decide(t.Context(), in)
+	if err == nil || time.Since(start) > time.Second {
+		t.Errorf("%v after %s", err, time.Since(start))
+	}
+	wantDenied(t, d)
 }
 
 func TestDecideMayRunInParallel(t *testing.T) {

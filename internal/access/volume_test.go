@@ -33,6 +33,13 @@ func (s scene) shown(t *testing.T, readers access.Readers) error {
 	return err
 }
 
+// gate is another one over the same database, as on another node.
+func (s scene) gate(engine *policy.Engine, now func() time.Time) *access.Gate {
+	return access.New(access.Config{
+		Policy: engine, Log: s.Log, Ring: s.Ring, Pool: s.Pool, Now: now, Logger: slog.New(slog.DiscardHandler), Tracer: noop.NewTracerProvider(),
+	})
+}
+
 // isVolume fails unless the denial says that too much was disclosed.
 func isVolume(t *testing.T, err error) {
 	t.Helper()
@@ -64,6 +71,13 @@ func TestWhoWasShownAsMuchAsHisKindMayIsShownNoMore(t *testing.T) {
 	must(t, other.now(t).shown(t, s.Readers))
 }
 
+func TestALimitOfZeroOrBelowLetsNothingThrough(t *testing.T) {
+	s := newScene(t, relaytest.Options{})
+	for _, limit := range []int{0, -1} {
+		isVolume(t, s.shown(t, s.gate(limited(t, limit), time.Now).Readers()))
+	}
+}
+
 func TestOfManyWhoAskAtOnceNoMoreThanTheLimitAreAnswered(t *testing.T) {
 	s := newScene(t, relaytest.Options{Policy: limited(t, 5)})
 	var answered atomic.Int32
@@ -87,9 +101,7 @@ func TestTheCountOfDisclosuresIsThatOfTheLog(t *testing.T) {
 	engine := limited(t, 4)
 	s := newScene(t, relaytest.Options{Policy: engine})
 	later := time.Now()
-	node := access.New(access.Config{
-		Policy: engine, Log: s.Log, Ring: s.Ring, Pool: s.Pool, Now: func() time.Time { return later }, Logger: slog.New(slog.DiscardHandler), Tracer: noop.NewTracerProvider(),
-	}).Readers()
+	node := s.gate(engine, func() time.Time { return later }).Readers()
 
 	must(t, s.shown(t, s.Readers))
 	must(t, s.shown(t, s.Readers))

@@ -22,6 +22,8 @@ with_password if {
 # METADATA
 # title: One-time code given
 # description: He signed in with a one-time code.
+# custom:
+#   statements: [SEED-ORG-7]
 with_totp if {
 	some factor in input.actor.factors
 	factor.method == "totp"
@@ -85,4 +87,6 @@ unfit contains "justification_missing" if not justified
 # METADATA
 # title: Admitted address
 # description: The request comes from an address on the allowlist.
+# custom:
+#   statements: [SEED-ORG-6]
 at_admitted_address if input.actor.address == "admitted"

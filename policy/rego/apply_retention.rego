@@ -16,6 +16,8 @@ terms := {
 # METADATA
 # title: The retention job
 # description: It deletes, and is shown nothing.
+# custom:
+#   statements: [SEED-ORG-1, SEED-ORG-2, SEED-TEL-2]
 permit := {"allow": true, "rule": "apply_retention.job", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "job"
 	input.actor.job == "retention"

@@ -18,6 +18,8 @@ terms := {
 # METADATA
 # title: The archive job
 # description: The fields of the subject go into the archive and nowhere else.
+# custom:
+#   statements: [SEED-ORG-4]
 permit := {"allow": true, "rule": "archive_conversation.job", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "job"
 	input.actor.job == "archive"

@@ -16,6 +16,8 @@ terms := {
 # METADATA
 # title: The canary scan
 # description: It looks for what it planted, and is shown nothing.
+# custom:
+#   statements: [SEED-TEL-1]
 permit := {"allow": true, "rule": "scan_for_canaries.job", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "job"
 	input.actor.job == "canary_scan"
