@@ -165,6 +165,7 @@ func TestDecideDeniesWithAnErrorWhen(t *testing.T) {
 		{"a field is asked for twice", t.Context(), good, ask(func(in *Input) { in.Fields = []string{AgentDisplayName, AgentDisplayName} }), nil},
 		{"the fields are not sorted", t.Context(), good, ask(func(in *Input) { in.Fields = []string{AgentEmail, AgentDisplayName} }), nil},
 		{"there are too many fields", t.Context(), good, ask(func(in *Input) { in.Fields = many }), nil},
+		{"less than nothing was disclosed", t.Context(), good, ask(func(in *Input) { in.Actor.Recent = -1 }), nil},
 		{"there are too many roles", t.Context(), good, ask(func(in *Input) { in.Actor.Roles = many }), nil},
 		{"there are too many factors", t.Context(), good, ask(func(in *Input) { in.Actor.Factors = make([]Factor, maxList+1) }), nil},
 		{"a reference is too long", t.Context(), good, ask(func(in *Input) { in.Subject.Ref = strings.Repeat("x", maxText+1) }), nil},

@@ -229,7 +229,7 @@ func dimensions() []dimension {
 	}
 
 	recent := dimension{name: "within the hour"}
-	for _, n := range []int{-1, 0, 499, 500, 999, 1000, 9999, 10000, 99999, 100000, 999999, 1000000} {
+	for _, n := range []int{0, 499, 500, 999, 1000, 9999, 10000, 99999, 100000, 999999, 1000000} {
 		recent.changes = append(recent.changes, change{fmt.Sprint(n), func(in *Input) { in.Actor.Recent = n }})
 	}
 

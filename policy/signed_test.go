@@ -268,8 +268,8 @@ func TestAPathOutOfTheBundleIsRefused(t *testing.T) {
 
 func TestAPolicyFromOutsideIsNotAdmittedWhen(t *testing.T) {
 	for _, c := range []struct{ name, file, text, want string }{
-		{"it allows by default", "decision.rego", "package counterfoil\n\ndefault decision := {\"allow\": true, \"rule\": \"r\", \"masked\": set(), \"obligations\": set()}\n\nveto := set()\n", "no default that denies"},
-		{"it has no default", "decision.rego", "package counterfoil\n\ndecision := {\"allow\": false, \"reasons\": {\"x\"}}\n\nveto := set()\n", "no default that denies"},
+		{"it allows by default", "decision.rego", "package counterfoil\n\ndefault decision := {\"allow\": true, \"rule\": \"r\", \"masked\": set(), \"obligations\": set()}\n", "no default that denies"},
+		{"it has no default", "decision.rego", "package counterfoil\n\ndecision := {\"allow\": false, \"reasons\": {\"x\"}}\n", "no default that denies"},
 		{"it lets everything through", "more.rego", "package counterfoil\n\ndecision := {\"allow\": true, \"rule\": \"all\", \"masked\": set(), \"obligations\": set()} if input.purpose != \"x\"\n", "admit policy"},
 		{"a veto was taken away", "decision.rego", `package counterfoil
 

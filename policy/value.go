@@ -20,6 +20,9 @@ func (in *Input) bounded() error {
 	if len(in.Fields) > maxList || len(in.Actor.Roles) > maxList || len(in.Actor.Factors) > maxList {
 		return fmt.Errorf("fields, roles or factors: more than %d", maxList)
 	}
+	if in.Actor.Recent < 0 {
+		return errors.New("actor.recent: below zero")
+	}
 	for i := 1; i < len(in.Fields); i++ {
 		if in.Fields[i-1] >= in.Fields[i] {
 			return errors.New("fields: not sorted, or one twice")

@@ -161,7 +161,7 @@ func TestAPolicyIsSwappedRefusedAndTriedUnderARunningService(t *testing.T) {
 	}
 
 	// A signed one comes and decides.
-	other := policyDir(t, map[string]string{"limits.rego": "# other limits\npackage counterfoil.limits\n\nper_hour := {\"visitor\": 5000, \"agent\": 1, \"channel\": 99999, \"admin\": 1, \"operator\": 1, \"job\": 1}\n",
+	other := policyDir(t, map[string]string{"limits.rego": "package counterfoil\n\nveto contains \"volume_limit\" if input.actor.recent >= 5000\n",
 		"decision_test.rego": "package test.decision\n"})
 	sign(other, private)
 	activated := theLast(t, env, "policy.activated", func(audit.Entry) bool { return true })

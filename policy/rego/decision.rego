@@ -6,8 +6,6 @@
 #   permits it, and a veto prevents it whatever any rule permits.
 package counterfoil
 
-import data.counterfoil.limits
-
 # METADATA
 # title: Default
 # description: What no rule permits is denied.
@@ -34,17 +32,3 @@ veto contains "organisation_missing" if input.actor.organisation == ""
 # title: Another organisation
 # description: Actor and subject do not belong to the same organisation, or one of them is not said.
 veto contains "cross_organisation" if not input.actor.organisation == input.subject.organisation
-
-# METADATA
-# title: Too many disclosures
-# description: As much was disclosed to the actor within the last hour as his kind may be shown.
-veto contains "volume_limit" if {
-	input.fields != []
-	limit := limits.per_hour[input.actor.kind]
-	not input.actor.recent < limit
-}
-
-# METADATA
-# title: A count that cannot be right
-# description: Nobody was shown less than nothing; whoever counts is mistaken.
-veto contains "volume_limit" if input.actor.recent < 0
