@@ -289,6 +289,24 @@ func TestDays(t *testing.T) {
 	}
 }
 
+func TestALongWorkSaysHowFarItIs(t *testing.T) {
+	var said bytes.Buffer
+	p := newProgress(&said, 1000)
+	for range 512 {
+		p.step()
+	}
+	if said.Len() > 0 {
+		t.Errorf("within the first second it said %q", &said)
+	}
+	p.next = time.Now()
+	for range 256 {
+		p.step()
+	}
+	if said.String() != "768 of 1000 records\n" {
+		t.Errorf("it said %q", &said)
+	}
+}
+
 func TestWhatStandsInARecordIsOneLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"a.rego:3: bad\n\t\x1b[31mred": "a.rego:3: bad [31mred",

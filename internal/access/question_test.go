@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"counterfoil/audit"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
 	"counterfoil/policy"
 )
 
@@ -107,6 +111,23 @@ func TestEveryQuestionIsReadBackFromItsRecord(t *testing.T) {
 		}
 		if q.action != "" && e.Facts["last"] != "5" {
 			t.Fatalf("the act's own facts are lost: %v", e.Facts)
+		}
+	}
+}
+
+func TestAJobAsksAsItself(t *testing.T) {
+	organisation := uuid.New()
+	for task, purpose := range map[string]policy.Purpose{"retention": policy.ApplyRetention, "canary_scan": policy.ScanForCanaries} {
+		q := question{who: principal.NewJob(organisation, task), purpose: purpose, audience: "service", scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
+		engine, err := policy.New(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for asked, want := range map[policy.Purpose]policy.Outcome{purpose: policy.Allow, policy.ArchiveConversation: policy.Deny, policy.ReadAuditLog: policy.Deny} {
+			q.purpose = asked
+			if d, err := engine.Decide(t.Context(), q.input(references{actor: "j"}, 0)); err != nil || d.Outcome() != want {
+				t.Errorf("%s at %s: %s for %v, %v", task, asked, d.Outcome(), d.Reasons(), err)
+			}
 		}
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"counterfoil/audit"
 )
 
-// volumes counts the disclosures to each actor within the last hour. The log is what counts: it is read when an actor is
-// first met and then once a minute at most; in between, what this process releases is added. So the count is never below
-// what is recorded, but for what other nodes released within that minute.
+// volumes counts the disclosures to each actor within the last hour. The log is what counts, but a disclosure to somebody
+// who is shown little does not wait for it: of the parties of conversations it is read only once this process has
+// released unread of them, and of everybody once a minute at most. In between, what this process releases is added. So the
+// count is below the log by at most unread for each node and each start of one, and by what other nodes release within
+// that minute.
 type volumes struct {
 	mu sync.Mutex
 	m  map[volumeKey]*volume
@@ -30,17 +32,28 @@ const (
 	volumesSize     = 1 << 16
 )
 
+// unread is how much is released to an actor before the log is asked. Conversations have very many parties, who may all come
+// back at once; asking for each would take longer than answering them. The limits are far above it.
+func unread(kind string) int {
+	switch kind {
+	case "visitor", "agent", "channel":
+		return 20
+	}
+	return 0
+}
+
 // volume is the count of one actor. Whoever asks is counted before he is answered, so that many at once cannot all pass
 // below the limit.
 type volume struct {
-	mu     sync.Mutex
-	count  int       // as last read, and what was asked for since
-	open   int       // asked for and not settled
-	since  int       // what the reading that is under way may not see
-	readAt time.Time // when the last reading began; zero before the first
+	mu    sync.Mutex
+	count int       // as last read, and what was asked for since
+	open  int       // asked for and not settled
+	since int       // what the reading that is under way may not see
+	read  bool      // whether the count contains what the log says
+	from  time.Time // when the last reading began, or the counting without one
 }
 
-func (v *volumes) of(k volumeKey) *volume {
+func (v *volumes) of(k volumeKey, now time.Time) *volume {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	one, ok := v.m[k]
@@ -48,7 +61,7 @@ func (v *volumes) of(k volumeKey) *volume {
 		if v.m == nil || len(v.m) >= volumesSize {
 			v.m = make(map[volumeKey]*volume)
 		}
-		one = &volume{}
+		one = &volume{from: now}
 		v.m[k] = one
 	}
 	return one
@@ -60,25 +73,34 @@ func (g *Gate) reserve(ctx context.Context, q question, actor string) (recent in
 	if q.kind != audit.Disclosure {
 		return 0, func(bool) {}, nil
 	}
+	now, few := g.now(), unread(q.who.Kind())
 	organisation := q.scene.Conversation.Organisation
-	v := g.volumes.of(volumeKey{organisation, actor})
+	v := g.volumes.of(volumeKey{organisation, actor}, now)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if now := g.now(); now.Sub(v.readAt) >= volumeReadEvery {
-		first, before := v.readAt.IsZero(), v.readAt
-		v.readAt, v.since = now, v.open
-		if !first { // the others go on with the count as it is; at first there is none, and they wait
-			v.mu.Unlock()
-		}
+	switch age := now.Sub(v.from); {
+	case !v.read && v.count >= few:
+		// There is no count to go on with, so the others wait for this reading.
+		v.since = v.open
 		n, err := g.disclosuresTo(ctx, organisation, actor)
-		if !first {
-			v.mu.Lock()
-		}
 		if err != nil {
-			v.readAt = before
+			return 0, nil, err
+		}
+		v.count, v.read, v.from = n+v.since, true, now
+	case v.read && age >= volumeReadEvery:
+		before := v.from
+		v.from, v.since = now, v.open
+		v.mu.Unlock() // the others go on with the count as it is
+		n, err := g.disclosuresTo(ctx, organisation, actor)
+		v.mu.Lock()
+		if err != nil {
+			v.from = before
 			return 0, nil, err
 		}
 		v.count = n + v.since
+		v.read = v.count >= few
+	case !v.read && age >= volumeWithin:
+		v.count, v.from = v.open, now
 	}
 	recent = v.count
 	v.count, v.since, v.open = v.count+1, v.since+1, v.open+1
