@@ -284,6 +284,11 @@ func forbidden() []base {
 			in = permitted.in.clone()
 			in.Actor.Factors = in.Actor.Factors[:1]
 			all = append(all, base{string(purpose) + ", " + permitted.name + ", with a password alone", in})
+			if permitted.in.Approval != (Approval{}) {
+				in = permitted.in.clone()
+				in.Approval.By, in.Approval.Actor = in.Actor.Ref, in.Actor.Ref
+				all = append(all, base{string(purpose) + ", " + permitted.name + ", approved by himself", in})
+			}
 		}
 	}
 	return all

@@ -288,6 +288,14 @@ permit := {"allow": true, "rule": "administer.anywhere", "masked": set(), "oblig
 	input.fields == []
 }
 `, "rule administer.anywhere allows what no policy may: administer, a security administrator, from an address that is not admitted"},
+		{"it lets somebody approve himself", "approval.rego", `package counterfoil.approval
+
+by_another if input.approval.by != ""
+
+for_this if input.approval.actor != ""
+
+in_force if input.approval.expires_in_seconds > 0
+`, "rule break_glass.approved allows what no policy may: break_glass, an auditor, approved by somebody else, approved by himself"},
 		{"it does not compile", "more.rego", "package counterfoil\n\np if {\n", "more.rego:4"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
