@@ -347,16 +347,14 @@ func TestWhoSetsPolicyAndWhoApprovesAreShownNothing(t *testing.T) {
 
 func TestAHugeQuestionIsRefusedBeforeItIsAsked(t *testing.T) {
 	engine := newEngine(t)
-	engine.limit = time.Minute
 	in := showAgent()
 	in.Fields = make([]string, 1_000_000)
 	for i := range in.Fields {
 		in.Fields[i] = fmt.Sprintf("f%07d", i)
 	}
-	start := time.Now()
 	d, err := engine.Decide(t.Context(), in)
-	if err == nil || time.Since(start) > time.Second {
-		t.Errorf("%v after %s", err, time.Since(start))
+	if err == nil || !strings.Contains(err.Error(), "more than 32") {
+		t.Errorf("%v", err)
 	}
 	wantDenied(t, d)
 }
