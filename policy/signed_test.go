@@ -239,6 +239,35 @@ func TestASignedBundleIsRefusedWhen(t *testing.T) {
 	})
 }
 
+// What the right key signed by other means is checked as strictly, and refused with file, line and reason.
+func TestAValidSignatureExcusesNothing(t *testing.T) {
+	signs, verifies := newPair(t)
+	for text, want := range map[string]string{
+		"package counterfoil.more\n\np if {\n": "more.rego:4: rego_parse_error",
+		"package counterfoil.more\n\np := http.send({\"url\": \"http://127.0.0.1\", \"method\": \"get\"})\n": "more.rego:3: rego_type_error: undefined function http.send",
+		"package counterfoil.more\n\np if input.actr.kind == \"agent\"\n":                                    "more.rego:3: rego_type_error: undefined ref: input.actr.kind",
+	} {
+		b := bundle.Bundle{Data: map[string]any{}}
+		for name, file := range withFile(t, "more.rego", text) {
+			b.Modules = append(b.Modules, bundle.ModuleFile{URL: "/" + name, Path: "/" + name, Raw: file.Data})
+		}
+		if err := b.GenerateSignature(bundle.NewSigningConfig(string(signs), "EdDSA", ""), "another id", true); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := bundle.NewWriter(&out).UseModulePath(true).DisableFormat(true).Write(b); err != nil {
+			t.Fatal(err)
+		}
+		fsys, err := openArchive(out.Bytes(), verifies)
+		if err == nil {
+			_, err = Admit(t.Context(), fsys)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 // bomb is small and becomes large.
 func bomb(t *testing.T) []byte {
 	var out bytes.Buffer
