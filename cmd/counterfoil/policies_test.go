@@ -276,19 +276,6 @@ func TestAPolicyIsSignedOnlyByAKeyThatIsKept(t *testing.T) {
 	}
 }
 
-func TestDays(t *testing.T) {
-	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "0h": 0} {
-		if got, err := days(text); err != nil || got != want {
-			t.Errorf("%s: %s, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "30", "d", "-1d", "1.5d", "1w", "99999999999d"} {
-		if got, err := days(text); err == nil {
-			t.Errorf("%q: %s", text, got)
-		}
-	}
-}
-
 func TestALongWorkSaysHowFarItIs(t *testing.T) {
 	var said bytes.Buffer
 	p := newProgress(&said, 1000)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -150,7 +149,7 @@ func (c policySignCmd) Run(a *app) error {
 
 type policyReplayCmd struct {
 	Bundle string `required:"" type:"path" help:"Directory or bundle file of the other policy."`
-	Since  string `help:"How far back: days (30d) or hours (12h)." default:"30d"`
+	Since  string `help:"Not before: a time (2026-11-24, 2026-11-24T10:00:00Z) or a span back from now (30d, 12h)." default:"30d"`
 	Org    string `help:"Organisation, by name or id; not needed when there is one."`
 	JSON   bool   `help:"For programs: a line for each decision that differs, and a last line with the counts."`
 }
@@ -194,9 +193,9 @@ type replayed struct {
 
 // Run asks the other policy.
 func (c policyReplayCmd) Run(a *app) error {
-	age, err := days(c.Since)
+	since, err := moment(c.Since, time.Now())
 	if err != nil {
-		return usageError{"--since must be a number of days or hours, such as 30d or 12h"}
+		return usageError{"--since: " + err.Error()}
 	}
 	engine, err := admit(a.ctx, c.Bundle, nil)
 	if err != nil {
@@ -211,7 +210,7 @@ func (c policyReplayCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		from, err := h.firstSince(a.ctx, o, head.Size, time.Now().Add(-age))
+		from, err := h.firstSince(a.ctx, o, head.Size, since)
 		if err != nil {
 			return err
 		}
@@ -294,11 +293,15 @@ func replay(ctx context.Context, engine *policy.Engine, e audit.Entry) (flip, bo
 	return f, f.Old.Outcome != f.New.Outcome || !slices.Equal(f.Old.Masked, f.New.Masked), nil
 }
 
-// firstSince finds the first record that is not older; times in a log never decrease.
+// firstSince finds the first record that is kept and not older; times in a log never decrease.
 func (h *heart) firstSince(ctx context.Context, o chat.Organisation, size uint64, since time.Time) (uint64, error) {
-	var failed error
-	n := sort.Search(int(size), func(i int) bool {
-		for body, err := range h.log.Entries(ctx, o.ID, uint64(i), uint64(i)+1) {
+	kept, failed := h.log.Retention(ctx, o.ID)
+	if failed != nil {
+		return 0, failed
+	}
+	n := sort.Search(int(size-kept.First), func(i int) bool {
+		at := kept.First + uint64(i)
+		for body, err := range h.log.Entries(ctx, o.ID, at, at+1) {
 			var e audit.Entry
 			if err == nil {
 				e, err = audit.ParseEntry(body)
@@ -310,24 +313,7 @@ func (h *heart) firstSince(ctx context.Context, o chat.Organisation, size uint64
 		}
 		return true
 	})
-	return uint64(n), failed
-}
-
-// days reads a time such as 30d or 12h.
-func days(s string) (time.Duration, error) {
-	unit := time.Hour
-	number, ok := strings.CutSuffix(s, "h")
-	if !ok {
-		unit = 24 * time.Hour
-		if number, ok = strings.CutSuffix(s, "d"); !ok {
-			return 0, errors.New("no unit")
-		}
-	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil {
-		return 0, err
-	}
-	return time.Duration(n) * unit, nil
+	return kept.First + uint64(n), failed
 }
 
 // progress says how far a long work is, once a second after the first.
