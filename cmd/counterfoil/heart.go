@@ -29,7 +29,6 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
-	"counterfoil/policy"
 )
 
 const serviceRole = "counterfoil_service"
@@ -41,13 +40,15 @@ type heart struct {
 	store  *store.Store
 	log    *pglog.Log
 	gate   *access.Gate
+
+	policies *policies
 }
 
 // openHeart builds the heart over a database that is there and migrated.
 func openHeart(ctx context.Context, c config.Config, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
-	engine, err := policy.New(ctx)
+	policies, err := openPolicies(ctx, c.Policy, logger)
 	if err != nil {
-		return nil, fmt.Errorf("load policy: %w", err)
+		return nil, err
 	}
 	role := ""
 	if c.DatabaseURL == "" {
@@ -66,7 +67,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, fmt.Errorf("look at the database: %w", err)
 	}
-	h := &heart{config: c, pool: pool, store: store.New(pool)}
+	h := &heart{config: c, pool: pool, store: store.New(pool), policies: policies}
 	all, err := h.store.Organisations(ctx)
 	if err != nil {
 		pool.Close()
@@ -77,7 +78,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()
 		return nil, err
@@ -173,6 +174,9 @@ func (a *app) connect() (*heart, func(), error) {
 	if err != nil {
 		stop()
 		return nil, nil, err
+	}
+	if err := h.policies.refused; err != nil {
+		fmt.Fprintf(a.stderr, "counterfoil: the policy bundle is refused, and the one compiled in decides: %v\n", err)
 	}
 	return h, func() { h.close(); stop() }, nil
 }

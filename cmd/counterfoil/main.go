@@ -54,6 +54,8 @@ type cli struct {
 		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test   policyTestCmd   `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
 		Matrix policyMatrixCmd `cmd:"" help:"Show what the policy decides for every actor, purpose and field."`
+		Sign   policySignCmd   `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
+		Replay policyReplayCmd `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
@@ -138,6 +140,13 @@ func (a *app) json(v any) error {
 	enc := json.NewEncoder(a.stdout)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// jsonLine writes one value of a list for programs, on a line of its own.
+func (a *app) jsonLine(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 

@@ -121,6 +121,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.close)
+	if err := s.heart.recordPolicy(ctx); err != nil {
+		return err
+	}
+	s.background(s.heart.watchPolicies)
 	hints, err := bus.Start(c.NATSURL, s.logger)
 	if err != nil {
 		return err

@@ -29,7 +29,15 @@ type Config struct {
 	TrustedProxies []netip.Prefix // COUNTERFOIL_TRUSTED_PROXIES
 	NATSURL        string         // COUNTERFOIL_NATS_URL; empty runs a server in this process
 	KEKFile        string         // COUNTERFOIL_KEK_URI, a file: URI
+	Policy         Policy
 	Bot            Bot
+}
+
+// Policy says which policy decides. With nothing set it is the one compiled in; there is always one.
+type Policy struct {
+	Bundle    string // COUNTERFOIL_POLICY_BUNDLE, a directory or a file; signed
+	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle
+	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, never decides
 }
 
 // Bot is the registration of the Teams bot. AppID is empty while Teams is not connected.
@@ -142,6 +150,10 @@ func Load(environ []string) (Config, []Setting, error) {
 	path, ok := strings.CutPrefix(kek, "file:")
 	if c.KEKFile = strings.TrimPrefix(path, "//"); !ok || c.KEKFile == "" {
 		r.fail("KEK_URI", "must be file:PATH")
+	}
+	c.Policy = Policy{r.text("POLICY_BUNDLE", ""), r.text("POLICY_KEY", ""), r.text("POLICY_CANDIDATE", "")}
+	if (c.Policy.Bundle == "") != (c.Policy.KeyFile == "") {
+		r.fail("POLICY_BUNDLE", "and COUNTERFOIL_POLICY_KEY need each other")
 	}
 	b := &c.Bot
 	b.AppID = r.text("BOT_APP_ID", "")

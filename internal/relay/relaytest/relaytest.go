@@ -39,6 +39,7 @@ type World struct {
 	Gate         *access.Gate
 	Readers      access.Readers
 	Store        *store.Store
+	Ring         *keyring.Ring
 	Bus          *bus.Bus
 	Relay        *relay.Relay
 	Organisation chat.Organisation
@@ -68,7 +69,7 @@ func New(t testing.TB, o Options) *World {
 	w.Pool, err = pg.Open(ctx, pg.Config{URL: w.DB.URL("counterfoil_service"), MaxConns: 16, TracerProvider: o.Tracer})
 	must(t, err)
 	t.Cleanup(w.Pool.Close)
-	ring, err := keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
+	w.Ring, err = keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
 	must(t, err)
 	key, err := audit.NewKey(make([]byte, 32))
 	must(t, err)
@@ -81,7 +82,7 @@ func New(t testing.TB, o Options) *World {
 	must(t, err)
 	must(t, w.Decisions.Install(ctx, w.DB.Superuser(t)))
 	w.Log = pglog.New(w.Pool, key, w.Decisions)
-	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
+	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: w.Ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
 	w.Bus, err = bus.Start("", logger)
