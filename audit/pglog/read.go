@@ -2,6 +2,7 @@ package pglog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -53,6 +54,17 @@ func (l *Log) Checkpoint(h Head) (audit.Checkpoint, error) {
 	return c, nil
 }
 
+var errMissing = errors.New("missing")
+
+// missing says why an entry is not there.
+func (l *Log) missing(ctx context.Context, organisation uuid.UUID, seq uint64) error {
+	r, err := l.Retention(ctx, organisation)
+	if err == nil && seq < r.First {
+		return fmt.Errorf("entries before %d were pruned after %d days: they are in the exports made before", r.First, r.Days)
+	}
+	return errors.Join(fmt.Errorf("entry %d is missing", seq), err)
+}
+
 // readAtOnce bounds what is held in memory while a log is read.
 const readAtOnce = 2048
 
@@ -72,7 +84,7 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint
 			start, stop := from, false
 			_, err = pgx.ForEachRow(rows, []any{&seq, &body}, func() error {
 				if uint64(seq) != from {
-					return fmt.Errorf("entry %d is missing", from)
+					return errMissing
 				}
 				from++
 				if !stop {
@@ -84,8 +96,8 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint
 			if stop {
 				return
 			}
-			if err == nil && from == start {
-				err = fmt.Errorf("entry %d is missing", from)
+			if err == nil && from == start || errors.Is(err, errMissing) {
+				err = l.missing(ctx, organisation, from)
 			}
 			if err != nil {
 				yield(nil, fmt.Errorf("read the log: %w", err))

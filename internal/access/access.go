@@ -4,14 +4,10 @@
 package access
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,6 +53,8 @@ type Gate struct {
 	logger *slog.Logger
 	tracer trace.Tracer
 	refs   refCache
+
+	volumes volumes
 }
 
 // Config is what a Gate is made of; every field is needed.
@@ -128,7 +126,14 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	if err != nil {
 		return a, err
 	}
-	input := q.input(refs, g.now())
+	recent, settle, err := g.reserve(ctx, q, refs.actor)
+	if err != nil {
+		return a, err
+	}
+	released := false
+	defer func() { settle(released) }()
+	input := q.input(refs, recent)
+	prove(&input.Actor, q.who, g.now())
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)
@@ -143,6 +148,7 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 		draft.Ticket = &pglog.Ticket{Subject: q.subject, Row: q.row, Fields: input.Fields, Messages: q.messages, Valid: q.valid}
 	}
 	committed, err := g.log.Append(ctx, organisation, draft)
+	released = err == nil && allowed
 	switch {
 	case err != nil:
 		return a, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -170,90 +176,4 @@ func opening(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
-}
-
-func (q question) input(refs references, now time.Time) policy.Input {
-	fields := make([]string, len(q.fields))
-	for i, f := range q.fields {
-		fields[i] = f.String()
-	}
-	slices.Sort(fields)
-	c := q.scene.Conversation
-	actorIs := c.Part(q.who.ID())
-	if q.who.Kind() == "channel" && q.who.Organisation() == c.Organisation {
-		actorIs = "channel"
-	}
-	subjectIs := ""
-	if q.subjectKind != "conversation" {
-		subjectIs = c.Part(q.subject)
-	}
-	actor := policy.Actor{Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: "none"}
-	if admin, ok := q.who.(principal.Admin); ok {
-		age := max(0, int(now.Sub(admin.ProvedAt()).Seconds()))
-		actor.Roles, actor.Address = admin.Roles(), "admitted"
-		actor.Factors = []policy.Factor{{Method: "password", AgeSeconds: age}, {Method: "totp", AgeSeconds: age}}
-	}
-	return policy.Input{
-		Actor:    actor,
-		Purpose:  q.purpose,
-		Audience: q.audience,
-		Subject:  policy.Subject{Kind: q.subjectKind, Organisation: c.Organisation.String(), Ref: refs.subject},
-		Fields:   fields,
-		Conversation: policy.Conversation{
-			Ref: refs.conversation, State: string(c.State), ActorIs: actorIs, SubjectIs: subjectIs,
-		},
-		Organisation: policy.Organisation{
-			ShareVisitorEmail: q.scene.Settings.ShareVisitorEmail,
-			CreateAgents:      q.scene.Settings.CreateAgents,
-			NameInChannel:     q.scene.Settings.NameInChannel,
-		},
-	}
-}
-
-// entryOf writes down the question and its decision. The facts together with the other members give the whole
-// policy input again, so that a decision can be replayed against another revision.
-func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
-	facts := map[string]string{
-		"conversation.state":               in.Conversation.State,
-		"conversation.actor_is":            in.Conversation.ActorIs,
-		"conversation.subject_is":          in.Conversation.SubjectIs,
-		"organisation.share_visitor_email": strconv.FormatBool(in.Organisation.ShareVisitorEmail),
-		"organisation.create_agents":       strconv.FormatBool(in.Organisation.CreateAgents),
-		"organisation.name_in_channel":     strconv.FormatBool(in.Organisation.NameInChannel),
-	}
-	if in.Conversation.Ref == "" {
-		clear(facts)
-	}
-	if in.Actor.Kind == "admin" {
-		factors := make([]string, len(in.Actor.Factors))
-		for i, f := range in.Actor.Factors {
-			factors[i] = f.Method + ":" + strconv.Itoa(f.AgeSeconds)
-		}
-		facts["actor.roles"], facts["actor.factors"], facts["actor.address"] = strings.Join(in.Actor.Roles, ","), strings.Join(factors, ","), in.Actor.Address
-	}
-	if in.Actor.Organisation != in.Subject.Organisation {
-		facts["actor.organisation"] = in.Actor.Organisation
-	}
-	maps.Copy(facts, q.facts)
-	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
-	e := audit.Entry{
-		Kind:         q.kind,
-		Action:       cmp.Or(q.action, string(in.Purpose)),
-		Actor:        audit.Party{Kind: in.Actor.Kind, Ref: in.Actor.Ref},
-		Audience:     in.Audience,
-		Subject:      audit.Party{Kind: in.Subject.Kind, Ref: in.Subject.Ref},
-		Fields:       in.Fields,
-		Masked:       d.Masked(),
-		Decision:     string(d.Outcome()),
-		Rule:         d.Rule(),
-		Reasons:      d.Reasons(),
-		Policy:       d.Revision(),
-		Conversation: in.Conversation.Ref,
-		Request:      q.scene.Request,
-		Facts:        facts,
-	}
-	if !d.Allowed() {
-		e.Kind, e.Masked = audit.Denial, nil
-	}
-	return e
 }

@@ -43,6 +43,29 @@ func (g *Gate) Act(ctx context.Context, who principal.Principal, purpose policy.
 	return err
 }
 
+// The changes of policy that stand in every organisation's log.
+const (
+	PolicyActivated = "policy.activated" // a bundle decides from now on
+	PolicyRefused   = "policy.refused"   // a bundle was refused, and the one before stays
+)
+
+// PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
+// does not judge its own coming. The facts hold revisions and reasons.
+func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
+	q := question{who: principal.NewJob(organisation, "policy"), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
+	refs, err := g.references(ctx, organisation, q)
+	if err != nil {
+		return err
+	}
+	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
+		Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: facts,
+	}})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
 // Door records what happened where administrators come in: a set-up, an attempt to sign in and how it ended, a sign-out.
 // It is not known yet who it is, or he only comes and goes, so there is nothing to decide. admin is zero when the name is
 // nobody's. from is where it happened.

@@ -109,8 +109,7 @@ func converse(who principal.Principal, audience string, scene Scene) question {
 
 func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant, receipt pglog.Receipt, scene Scene, after int64, limit int) ([]Message[A], error) {
 	organisation, conversation := scene.Conversation.Organisation, scene.Conversation.ID
-	rows, err := g.pool.Query(ctx, "select seq, kind, by_party, by_id, client_id, created_at, body, wrapped from access.take_messages($1, $2, $3, $4)",
-		organisation, int64(receipt.Index()), after, limit)
+	rows, err := g.log.Messages(ctx, organisation, receipt, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)
 	}

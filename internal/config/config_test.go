@@ -23,6 +23,9 @@ func TestLoad(t *testing.T) {
 		{"refuses an address without a port", "COUNTERFOIL_PUBLIC_ADDR=127.0.0.1", "must be HOST:PORT"},
 		{"refuses a bot without a secret", "COUNTERFOIL_BOT_APP_ID=x", "COUNTERFOIL_BOT_SECRET_FILE is needed"},
 		{"refuses other addresses for a named cloud", "COUNTERFOIL_BOT_ISSUER=x", "COUNTERFOIL_BOT_CLOUD must be custom"},
+		{"refuses a policy that nothing verifies", "COUNTERFOIL_POLICY_BUNDLE=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
+		{"refuses a key that verifies no policy", "COUNTERFOIL_POLICY_KEY=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
+		{"takes a policy with its key", "COUNTERFOIL_POLICY_BUNDLE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},
 		{"refuses another kind of key URI", "COUNTERFOIL_KEK_URI=http://x", "COUNTERFOIL_KEK_URI must be file:PATH"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -39,7 +42,7 @@ func TestLoad(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	_, shown, err := config.Load([]string{
-		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
+		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_RETENTION_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
 	})
 	if err != nil {
 		t.Fatal(err)

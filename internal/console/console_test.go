@@ -538,6 +538,34 @@ func TestOnePagesThroughTheWholeLogWithoutGapsOrDoubles(t *testing.T) {
 	s.expect(http.StatusNotFound, "GET", "/events/4000000000", nil)
 }
 
+func TestWhatWasPrunedIsSaidToBeElsewhere(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	drafts := make([]pglog.Draft, 150)
+	for i := range drafts {
+		drafts[i].Entry = audit.Entry{Kind: audit.Administration, Action: "audit.list"}
+	}
+	for range 2 {
+		_, err := s.Log.Append(t.Context(), s.Organisation.ID, drafts...)
+		must(t, err)
+	}
+	s.setUp()
+	s.signIn()
+	_, err := s.DB.Superuser(t).Exec(t.Context(), "update audit.retention set first_seq = 256 where organisation_id = $1", s.Organisation.ID)
+	must(t, err)
+	_, page := s.expect(http.StatusOK, "GET", "/events?before=270", nil)
+	if !strings.Contains(page, `"/events/256"`) || strings.Contains(page, `"/events/255"`) || strings.Contains(page, `rel="next"`) || !strings.Contains(page, "no longer kept here") {
+		t.Errorf("the last page:\n%s", page)
+	}
+	s.expect(http.StatusOK, "GET", "/events?before=10", nil)
+	s.expect(http.StatusGone, "GET", "/events/255", nil)
+	if _, page := s.expect(http.StatusOK, "GET", "/events/256", nil); strings.Contains(page, `rel="prev"`) {
+		t.Error("a link leads to what was pruned")
+	}
+	if _, page := s.expect(http.StatusOK, "GET", "/events", nil); strings.Contains(page, "no longer kept here") {
+		t.Error("the first page speaks of what was pruned")
+	}
+}
+
 func TestWhatARecordHoldsIsShownAsTextWhateverItIs(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")
 	const hostile = `"><script>alert(1)</script>{{.}}`

@@ -25,6 +25,7 @@ type eventsPage struct {
 	Origin       string
 	Days         []day
 	Older, Newer string // links; empty at the ends
+	Pruned       bool   // there were older records, which are in exports only
 }
 
 type day struct {
@@ -43,12 +44,18 @@ type row struct {
 	OutcomeText string
 }
 
-// read lets policy decide on a reading of the log, and has it recorded, before anything is read.
-func (s *Server) read(r *http.Request, admin principal.Admin, action string, facts map[string]string) (pglog.Head, error) {
+// read lets policy decide on a reading of the log, and has it recorded, before anything is read. It says where the log
+// stands, and which is the first record that is kept.
+func (s *Server) read(r *http.Request, admin principal.Admin, action string, facts map[string]string) (head pglog.Head, first uint64, err error) {
 	if err := s.cfg.Gate.Act(r.Context(), admin, policy.ReadAuditLog, admin.Organisation(), action, facts); err != nil {
-		return pglog.Head{}, err
+		return pglog.Head{}, 0, err
 	}
-	return s.cfg.Log.Head(r.Context(), admin.Organisation())
+	kept, err := s.cfg.Log.Retention(r.Context(), admin.Organisation())
+	if err != nil {
+		return pglog.Head{}, 0, err
+	}
+	head, err = s.cfg.Log.Head(r.Context(), admin.Organisation())
+	return head, kept.First, err
 }
 
 func (s *Server) handle(r *http.Request, admin principal.Admin, lang string) (string, error) {
@@ -73,7 +80,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 		}
 		all, facts["before"] = false, q
 	}
-	head, err := s.read(r, admin, "console.events", facts)
+	head, first, err := s.read(r, admin, "console.events", facts)
 	if err != nil {
 		s.trouble(w, r, v, err)
 		return
@@ -81,8 +88,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 	if all || before > head.Size {
 		before = head.Size
 	}
-	from := before - min(before, pageSize)
-	page := eventsPage{Size: head.Size, Origin: head.Origin}
+	before = max(before, first)
+	from := max(before-min(before, pageSize), first)
+	page := eventsPage{Size: head.Size, Origin: head.Origin, Pruned: from == first && first > 0}
 	var rows []row
 	for body, err := range s.cfg.Log.Entries(r.Context(), admin.Organisation(), from, before) {
 		if err != nil {
@@ -104,7 +112,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 		last := &page.Days[len(page.Days)-1]
 		last.Rows = append(last.Rows, rows[i])
 	}
-	if from > 0 {
+	if from > first {
 		page.Older = fmt.Sprintf("/events?before=%d", from)
 	}
 	if before < head.Size {
@@ -183,13 +191,17 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request, v visit, admin pr
 		s.message(w, v, http.StatusBadRequest, "badNumber")
 		return
 	}
-	head, err := s.read(r, admin, "console.event", map[string]string{"index": fmt.Sprint(seq)})
+	head, first, err := s.read(r, admin, "console.event", map[string]string{"index": fmt.Sprint(seq)})
 	if err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}
 	if seq >= head.Size {
 		s.message(w, v, http.StatusNotFound, "noRecord")
+		return
+	}
+	if seq < first {
+		s.message(w, v, http.StatusGone, "pruned")
 		return
 	}
 	var page eventPage
@@ -206,7 +218,7 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request, v visit, admin pr
 		page = explain(v.lang, e)
 		page.Raw = string(body)
 	}
-	if seq > 0 {
+	if seq > first {
 		page.Previous = fmt.Sprintf("/events/%d", seq-1)
 	}
 	if seq+1 < head.Size {

@@ -48,6 +48,7 @@ func layers() map[string]ours {
 		"internal/bus":         {1, "internal/chat"},
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
+		"internal/pg/doctor":   {1, ""},
 		"internal/principal":   {1, "internal/ipallow internal/totp"},
 		"internal/stream":      {1, ""},
 		"internal/telemetry":   {1, ""},
@@ -68,7 +69,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster " +
+		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -83,7 +84,7 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
 			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},

@@ -398,6 +398,14 @@ begin
   return n;
 end $$;
 
-revoke all on all functions in schema access from public;
-grant execute on all functions in schema access to counterfoil_service;
+do $$
+declare f regprocedure;
+begin
+  for f in select p.oid from pg_proc p where p.pronamespace = 'access'::regnamespace and p.proname in ('networks', 'allow_network', 'disallow_network', 'admins', 'admin_by_name', 'totp_seed', 'claim_step', 'make_setup',
+      'setup_by_token', 'begin_setup', 'finish_setup', 'use_recovery_code', 'open_session', 'sign_in', 'resume_session', 'session_proof',
+      'end_session', 'attempt', 'attempt_succeeded', 'forget_failures') loop
+    execute format('revoke all on function %s from public', f);
+    execute format('grant execute on function %s to counterfoil_service', f);
+  end loop;
+end $$;
 reset role;
