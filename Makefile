@@ -25,14 +25,14 @@ check: build ## formatting, vet, the house vet tool, strict policy check and the
 	bin/counterfoil policy check
 	bin/counterfoil policy test
 
-test: ## everything that decides whether a change is good; installs PostgreSQL and Chromium when missing
-	@internal/setup/need.sh postgresql chromium
+test: ## everything that decides whether a change is good; installs PostgreSQL, Chromium and npm when missing
+	@internal/setup/need.sh postgresql chromium npm
 	@$(MAKE) --no-print-directory check
 	$(GO) test ./...
 	@$(MAKE) --no-print-directory e2e
 
 e2e: build ## the whole product in a real browser
-	@internal/setup/need.sh postgresql chromium
+	@internal/setup/need.sh postgresql chromium npm
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
 
 test-playground: build ## against Microsoft's own playground client, installed ad hoc (root, npm, iproute2)

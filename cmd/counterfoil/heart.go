@@ -27,6 +27,7 @@ import (
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/principal"
+	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
 )
@@ -40,6 +41,7 @@ type heart struct {
 	store  *store.Store
 	log    *pglog.Log
 	gate   *access.Gate
+	desk   *signin.Desk
 
 	policies *policies
 }
@@ -59,7 +61,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.ensure_months()') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.forget_failures(uuid)') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -79,6 +81,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()
 		return nil, err

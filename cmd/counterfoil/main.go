@@ -42,6 +42,13 @@ type cli struct {
 		Create widgetCreateCmd `cmd:"" help:"Make a widget and show the line for the website."`
 		List   widgetListCmd   `cmd:"" help:"List the widgets of an organisation."`
 	} `cmd:"" help:"Widgets: places on websites where visitors may write."`
+	Admin struct {
+		Setup    adminSetupCmd    `cmd:"" help:"Make a set-up link for an administrator of the audit console: good for 30 minutes, once."`
+		List     adminListCmd     `cmd:"" help:"List the administrators of an organisation."`
+		Allow    adminAllowCmd    `cmd:"" help:"Admit an address or network to the audit console."`
+		Disallow adminDisallowCmd `cmd:"" help:"Admit an address or network no longer; sessions from there end at once."`
+		Unlock   adminUnlockCmd   `cmd:"" help:"Forget failed attempts to sign in, so that whoever was locked out may try again."`
+	} `cmd:"" help:"Administrators of the audit console, and from where they may use it."`
 	Audit struct {
 		List      auditListCmd      `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
 		Export    auditExportCmd    `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"counterfoil/internal/bus"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
+	"counterfoil/internal/console"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -221,13 +223,17 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		defer cancel()
 		_ = hub.Drain(ctx)
 	})
-	console := s.router()
-	s.health(console)
-	console.Get("/", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, "This is where the audit console listens. Nobody can sign in yet; on this host the log is read with:\n\n  counterfoil audit list\n")
+	admins, err := console.New(console.Config{
+		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger,
+		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 	})
-	if err := s.serve(ctx, c.ConsoleAddr, console); err != nil {
+	if err != nil {
+		return err
+	}
+	inside := chi.NewRouter()
+	inside.Use(telemetry.Requests(s.logger, s.tracer))
+	admins.Routes(inside)
+	if err := s.serve(ctx, c.ConsoleAddr, inside); err != nil {
 		return err
 	}
 	if s.demo != nil {
@@ -342,7 +348,7 @@ func (s *service) report(err error) {
 	}
 }
 
-// router makes what both listeners have in common.
+// router makes the public listener's router.
 func (s *service) router() chi.Router {
 	r := chi.NewRouter()
 	r.Use(telemetry.Requests(s.logger, s.tracer))
@@ -411,13 +417,14 @@ func (s *service) announce(w io.Writer, asJSON bool) error {
 		Website   string `json:"website,omitempty"`
 		Agents    string `json:"agents,omitempty"`
 		Console   string `json:"console"`
+		SetUp     string `json:"set_up,omitempty"`
 		Public    string `json:"public"`
 		WidgetKey string `json:"widget_key,omitempty"`
 		AppID     string `json:"app_id,omitempty"`
 		DataDir   string `json:"data_dir"`
 	}{Console: s.config.ConsoleURL, Public: s.config.PublicURL, AppID: s.config.Bot.AppID, DataDir: s.config.DataDir}
 	if s.demo != nil {
-		out.Website, out.Agents, out.WidgetKey = s.demo.websiteURL, s.demo.agentsURL, s.demo.widget.Key
+		out.Website, out.Agents, out.WidgetKey, out.SetUp = s.demo.websiteURL, s.demo.agentsURL, s.demo.widget.Key, s.demo.setUpURL
 	}
 	if asJSON {
 		return (&app{stdout: w}).json(out)
@@ -434,13 +441,23 @@ Counterfoil runs. Open these two pages side by side and chat with yourself:
   2. The agents    %s
      A stand-in for Microsoft Teams. A card appears in the channel: press Join, then answer in the 1:1 chat.
   3. The console   %s
-     Where the audit console listens; see from the shell who was shown whose name:
+     %s
+     From the shell the same is seen with:
          bin/counterfoil audit list
          bin/counterfoil audit export ./export && bin/counterfoil-verify ./export
 
 Data is kept in %s. Ctrl-C stops everything.
-`, out.Website, out.Agents, out.Console, out.DataDir)
+`, out.Website, out.Agents, cmp.Or(out.SetUp, out.Console), consoleHint(out.SetUp), out.DataDir)
 	return err
+}
+
+// consoleHint says what to do with the link of the console.
+func consoleHint(setUp string) string {
+	if setUp == "" {
+		return "Sign in and see who was shown whose name. (A further administrator: bin/counterfoil admin setup)"
+	}
+	return "Open this link once, within 30 minutes, to become the first administrator; then sign in and see who was shown whose name.\n" +
+		"     It takes an authenticator app on a phone. (A fresh link: bin/counterfoil admin setup)"
 }
 
 // demo is what a try-out has beside the service.
@@ -450,6 +467,7 @@ type demo struct {
 	standin               *standin.Server
 	secret                string
 	websiteURL, agentsURL string
+	setUpURL              string // empty once there is an administrator
 }
 
 // The fictional organisation of a try-out.
@@ -512,6 +530,17 @@ func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
 		if d.widget, err = s.heart.createWidget(ctx, d.organisation, "Demonstration website", []string{site}); err != nil {
 			return nil, err
 		}
+	}
+	admins, err := s.heart.desk.Admins(ctx, d.organisation.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(admins) == 0 {
+		link, err := s.heart.setUpLink(ctx, d.organisation.ID, firstRoles)
+		if err != nil {
+			return nil, err
+		}
+		d.setUpURL = link.URL
 	}
 	d.websiteURL = site + "/demo"
 	d.agentsURL = "http://" + s.config.DemoAddr + "/"

@@ -133,9 +133,11 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	released := false
 	defer func() { settle(released) }()
 	input := q.input(refs, recent)
+	prove(&input.Actor, q.who, g.now())
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)
+	entry.Address, entry.AddressNet = refs.address, refs.network
 	if policyErr != nil {
 		g.logger.ErrorContext(ctx, "policy gave no decision", "purpose", q.purpose, "error", policyErr)
 		entry.Kind, entry.Decision, entry.Rule, entry.Reasons = audit.Denial, audit.DecisionDeny, "policy.error", []string{"policy_error"}

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/google/uuid"
 
@@ -30,12 +31,12 @@ func (g *Gate) Acknowledge(ctx context.Context, who principal.Visitor, scene Sce
 	return nil
 }
 
-// Act asks policy whether the operator may do something to an organisation or read its log, and records it either way.
-// purpose is policy.Administer or policy.ReadAuditLog; facts hold ids and counts, never EUII.
-func (g *Gate) Act(ctx context.Context, who principal.Operator, purpose policy.Purpose, organisation uuid.UUID, action string, facts map[string]string) error {
+// Act asks policy whether an operator or administrator may do something to an organisation or read its log, and records
+// it either way. purpose is policy.Administer or policy.ReadAuditLog; facts hold ids and counts, never EUII.
+func (g *Gate) Act(ctx context.Context, who principal.Principal, purpose policy.Purpose, organisation uuid.UUID, action string, facts map[string]string) error {
 	q := question{who: who, purpose: purpose, audience: "service", kind: audit.Administration, action: action, facts: facts,
 		scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
-	if purpose == policy.ReadAuditLog {
+	if _, ok := who.(principal.Admin); ok || purpose == policy.ReadAuditLog {
 		q.audience = "console"
 	}
 	_, err := g.authorize(ctx, q)
@@ -58,6 +59,24 @@ func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action
 	}
 	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
 		Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: facts,
+	}})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Door records what happened where administrators come in: a set-up, an attempt to sign in and how it ended, a sign-out.
+// It is not known yet who it is, or he only comes and goes, so there is nothing to decide. admin is zero when the name is
+// nobody's. from is where it happened.
+func (g *Gate) Door(ctx context.Context, organisation, admin uuid.UUID, from netip.Addr, action string, facts map[string]string) error {
+	keys := append([]refKey{{organisation: organisation, id: admin}}, addressKeys(organisation, from)...)
+	refs, err := g.keyed(ctx, organisation, keys)
+	if err != nil {
+		return err
+	}
+	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
+		Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: "admin", Ref: refs[0]}, Address: refs[1], AddressNet: refs[2], Facts: facts,
 	}})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

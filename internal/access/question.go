@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"counterfoil/audit"
+	"counterfoil/internal/principal"
 	"counterfoil/policy"
 )
 
@@ -50,6 +52,17 @@ func (q question) input(refs references, recent int) policy.Input {
 			NameInChannel:     q.scene.Settings.NameInChannel,
 		},
 	}
+}
+
+// prove adds what an administrator proved of himself. Nobody is one whose address was not admitted.
+func prove(a *policy.Actor, who principal.Principal, now time.Time) {
+	admin, ok := who.(principal.Admin)
+	if !ok {
+		return
+	}
+	age := max(0, int(now.Sub(admin.ProvedAt()).Seconds()))
+	a.Roles, a.Address = admin.Roles(), "admitted"
+	a.Factors = []policy.Factor{{Method: "password", AgeSeconds: age}, {Method: "totp", AgeSeconds: age}}
 }
 
 // noAddress is the address of an actor for whom no list of addresses is kept.

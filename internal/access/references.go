@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 )
 
-// references are the keyed names of one question's parties.
-type references struct{ actor, subject, conversation string }
+// references are the keyed names of one question's parties, and of the address and network an administrator works from.
+type references struct{ actor, subject, conversation, address, network string }
 
 // refCache remembers references, which never change while a key lives. A destroyed key's reference may be known until
 // the entry is pushed out; it is only a name in records, and opens nothing.
@@ -47,13 +49,37 @@ func (c *refCache) put(k refKey, ref string) {
 }
 
 func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q question) (references, error) {
-	conversation := q.scene.Conversation.ID
-	wanted := [...]refKey{
+	wanted := []refKey{
 		actorKey(organisation, q.who),
 		{organisation: organisation, id: q.subject},
-		{organisation: organisation, id: conversation},
+		{organisation: organisation, id: q.scene.Conversation.ID},
 	}
-	var refs [len(wanted)]string
+	admin, ok := q.who.(principal.Admin)
+	if ok {
+		wanted = append(wanted, addressKeys(organisation, admin.Address())...)
+	}
+	refs, err := g.keyed(ctx, organisation, wanted)
+	if err != nil {
+		return references{}, err
+	}
+	r := references{actor: refs[0], subject: refs[1], conversation: refs[2]}
+	if ok {
+		r.address, r.network = refs[3], refs[4]
+	}
+	return r, nil
+}
+
+// addressKeys are how an address and its neighbourhood are referred to.
+func addressKeys(organisation uuid.UUID, a netip.Addr) []refKey {
+	return []refKey{
+		{organisation, organisation, "address", a.String()},
+		{organisation, organisation, "network", ipallow.Network(a).String()},
+	}
+}
+
+// keyed gives the references of several keys; that of a key without an id is empty.
+func (g *Gate) keyed(ctx context.Context, organisation uuid.UUID, wanted []refKey) ([]string, error) {
+	refs := make([]string, len(wanted))
 	var missing []uuid.UUID
 	for i, k := range wanted {
 		var ok bool
@@ -64,29 +90,30 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 			missing = append(missing, k.id)
 		}
 	}
-	if len(missing) > 0 {
-		wrapped, err := g.wrappedKeys(ctx, organisation, missing...)
-		if err != nil {
-			return references{}, err
+	if len(missing) == 0 {
+		return refs, nil
+	}
+	wrapped, err := g.wrappedKeys(ctx, organisation, missing...)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range wanted {
+		if refs[i] != "" || k.id == uuid.Nil {
+			continue
 		}
-		for i, k := range wanted {
-			if refs[i] != "" || k.id == uuid.Nil {
-				continue
-			}
-			ref, err := g.reference(k, wrapped[k.id])
-			if errors.Is(err, keyring.ErrErased) {
-				ref, err = "erased", nil // the record still says what was asked; opening fails later
-			}
-			if err != nil {
-				return references{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
-			}
-			refs[i] = ref
-			if ref != "erased" {
-				g.refs.put(k, ref)
-			}
+		ref, err := g.reference(k, wrapped[k.id])
+		if errors.Is(err, keyring.ErrErased) {
+			ref, err = "erased", nil // the record still says what was asked; opening fails later
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		refs[i] = ref
+		if ref != "erased" {
+			g.refs.put(k, ref)
 		}
 	}
-	return references{actor: refs[0], subject: refs[1], conversation: refs[2]}, nil
+	return refs, nil
 }
 
 // actorKey is how an actor is referred to in the log of the organisation whose data is asked for. An actor of another
@@ -125,6 +152,15 @@ func (g *Gate) wrappedKeys(ctx context.Context, organisation uuid.UUID, ids ...u
 		return nil, fmt.Errorf("%w: get keys: %w", ErrUnavailable, err)
 	}
 	return keys, nil
+}
+
+// ReferenceText is the keyed name of something outside storage: an address, a network, a sign-in name.
+func (g *Gate) ReferenceText(ctx context.Context, organisation uuid.UUID, kind, text string) (string, error) {
+	wrapped, err := g.wrappedKeys(ctx, organisation, organisation)
+	if err != nil {
+		return "", err
+	}
+	return g.ring.ReferenceText(organisation, wrapped[organisation], kind, text)
 }
 
 // Reference is the keyed name under which a subject or conversation stands in the log; handles are made from it.

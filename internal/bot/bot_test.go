@@ -349,6 +349,7 @@ func TestWhatTeamsDeliversTwiceIsSaidOnce(t *testing.T) {
 	if _, err := of.teams.Say(t.Context(), "amelie", "once"); err != nil {
 		t.Fatal(err)
 	}
+	of.card(t, card.ID, "Amélie")
 	of.teams.DuplicateNext(true)
 	of.click(t, "amelie", card, "reply", map[string]string{"reply": "from the card"})
 	of.teams.DuplicateNext(true)

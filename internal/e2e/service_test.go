@@ -30,6 +30,8 @@ type service struct {
 type links struct {
 	Website   string `json:"website"`
 	Agents    string `json:"agents"`
+	Console   string `json:"console"`
+	SetUp     string `json:"set_up"`
 	Public    string `json:"public"`
 	WidgetKey string `json:"widget_key"`
 }
@@ -181,7 +183,7 @@ func (s *service) start() {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd = cmd
+	s.cmd, s.links = cmd, links{}
 	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	err = json.NewDecoder(io.TeeReader(out, &s.said)).Decode(&s.links)
 	stuck.Stop()

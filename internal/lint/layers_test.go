@@ -39,7 +39,8 @@ func layers() map[string]ours {
 		"internal/access/internal/grant": {0, ""},
 		"internal/chat":                  {0, ""},
 		"internal/config":                {0, ""},
-		"internal/principal":             {0, ""},
+		"internal/ipallow":               {0, ""},
+		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
 		"policy":                         {0, ""},
 
@@ -48,6 +49,7 @@ func layers() map[string]ours {
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
 		"internal/pg/doctor":   {1, ""},
+		"internal/principal":   {1, "internal/ipallow internal/totp"},
 		"internal/stream":      {1, ""},
 		"internal/telemetry":   {1, ""},
 		"internal/web":         {1, ""},
@@ -57,16 +59,18 @@ func layers() map[string]ours {
 		"internal/store":          {2, "internal/access/euii internal/chat"},
 		"internal/teams":          {2, "internal/access/euii"},
 
-		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/principal policy"},
+		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/ipallow internal/principal policy"},
 
-		"internal/relay": {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
+		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
+		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
+		"internal/console": {5, "audit audit/pglog internal/access internal/chat internal/ipallow internal/principal internal/signin policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/pg internal/pg/cluster internal/pg/doctor " +
-			"internal/principal internal/relay internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
+		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
+			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
 		"internal/bench":           {testSupport, ""},
@@ -80,23 +84,25 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/store",
-			"SQL is written in few places: the log, the store, the taking of message bodies; cmd migrates and clears tickets"},
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},
 		"github.com/nats-io/...":               {"internal/bus", "hints have one implementation"},
 		"github.com/open-policy-agent/opa/...": {"policy", "one engine, one entry point"},
 		"github.com/tink-crypto/tink-go/...":   {"internal/access/keyring", "encryption in one place"},
-		"github.com/go-chi/chi/v5/...":         {"cmd/counterfoil internal/telemetry internal/widget", "routers are built at the edges; telemetry names routes by their patterns"},
+		"github.com/go-chi/chi/v5/...":         {"cmd/counterfoil internal/console internal/telemetry internal/widget", "routers are built at the edges; telemetry names routes by their patterns"},
 		"github.com/alecthomas/kong/...":       {"cmd/counterfoil", "the command line"},
 		"go.opentelemetry.io/otel/...":         {"cmd/counterfoil internal/access internal/pg internal/relay/relaytest internal/telemetry", "spans only at the seams"},
+		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
+		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
-		"net/http/...":                         {"cmd/counterfoil internal/bot internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP"},
+		"net/http/...":                         {"cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP"},
 		"crypto/tls":                           {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                              {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
 		"syscall":                              {"cmd/counterfoil internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
 		"math/rand/...":                        {"internal/pg internal/stream", "spreading retries and wake-ups; whatever must not be guessed comes from crypto/rand"},
-		"html/template":                        {"internal/widget", "pages are made at the edges"},
+		"html/template":                        {"internal/console internal/widget", "pages are made at the edges"},
 		"unsafe":                               {"", "types are what keeps EUII in"},
 		"reflect":                              {"", "types are what keeps EUII in"},
 		"C":                                    {"", "types are what keeps EUII in"},

@@ -1,7 +1,17 @@
 // Package principal names who asks: a closed set of actors, each made only from what proved who it is.
 package principal
 
-import "github.com/google/uuid"
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"counterfoil/internal/ipallow"
+	"counterfoil/internal/totp"
+)
 
 // Principal is an actor. The set is closed: nobody outside this package can add a kind.
 type Principal interface {
@@ -39,6 +49,39 @@ type Channel struct{ actor }
 
 // Operator is whoever has a shell on the host.
 type Operator struct{ actor }
+
+// Admin works in the console; proved by a one-time code and an admitted address.
+type Admin struct {
+	actor
+	roles []string
+	proof totp.Proof
+	from  ipallow.Admission
+}
+
+// Roles are what he may be asked for.
+func (a Admin) Roles() []string { return slices.Clone(a.roles) }
+
+// ProvedAt is when he gave his password and, right after, the code.
+func (a Admin) ProvedAt() time.Time { return a.proof.At() }
+
+// Address is where he works from.
+func (a Admin) Address() netip.Addr { return a.from.Address() }
+
+// adminValid is how long a code proves who somebody is, at most.
+const adminValid = 12 * time.Hour
+
+// NewAdmin names an administrator. Both proofs have to speak of him and of his organisation.
+func NewAdmin(organisation, admin uuid.UUID, roles []string, proof totp.Proof, from ipallow.Admission, now time.Time) (Admin, error) {
+	switch {
+	case admin == uuid.Nil || organisation == uuid.Nil || proof.Admin() != admin || proof.Organisation() != organisation:
+		return Admin{}, errors.New("no one-time code proves who this administrator is")
+	case from.Organisation() != organisation || !from.Address().IsValid():
+		return Admin{}, errors.New("this administrator's address was not admitted")
+	case now.Sub(proof.At()) > adminValid || proof.At().Sub(now) > time.Minute:
+		return Admin{}, errors.New("this administrator's one-time code is too old, or from the future")
+	}
+	return Admin{actor{"admin", organisation, admin, ""}, slices.Clone(roles), proof, from}, nil
+}
 
 // Job is the service itself at one of its tasks.
 type Job struct{ actor }

@@ -66,9 +66,13 @@ for need in "$@"; do
         have_chromium && continue
         install_packages "Chromium (for the browser tests)" apt-get:chromium dnf:chromium apk:chromium pacman:chromium brew:chromium
         have_chromium || { say "Chromium was installed, but is not on the PATH."; exit 3; } ;;
+    npm)
+        command -v npm >/dev/null 2>&1 && continue
+        install_packages "npm (fetches axe-core for the accessibility tests)" apt-get:npm dnf:npm apk:npm pacman:npm brew:node
+        command -v npm >/dev/null 2>&1 || { say "npm was installed, but is not on the PATH."; exit 3; } ;;
     gcc)
         command -v gcc >/dev/null 2>&1 && continue
         install_packages "A C compiler (for the race detector)" apt-get:gcc dnf:gcc apk:build-base pacman:gcc brew:gcc ;;
-    *) say "need.sh knows postgresql, chromium and gcc, not $need"; exit 2 ;;
+    *) say "need.sh knows postgresql, chromium, npm and gcc, not $need"; exit 2 ;;
     esac
 done

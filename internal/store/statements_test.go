@@ -142,7 +142,7 @@ func TestEveryStatementFitsTheSchemaAndTheServicesRights(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{".", "../access", "../../audit/pglog"} {
+	for _, dir := range []string{".", "../access", "../../audit/pglog", "../signin", "../totp"} {
 		all := statements(t, dir)
 		if len(all) == 0 {
 			t.Errorf("%s has %d statements in a form this test reads", dir, len(all))
@@ -270,8 +270,8 @@ func TestTheRolesCanDoNoMoreThanTheyMust(t *testing.T) {
 		where n.nspname = 'access' and has_function_privilege('public', p.oid, 'execute')`)
 	none("rights of the public on tables", `select table_schema || '.' || table_name from information_schema.role_table_grants
 		where grantee = 'PUBLIC' and table_schema = any(`+schemas+`)`)
-	none("tables of the keys, the log and the tickets on which the service has rights", `select distinct table_schema || '.' || table_name || ' ' || privilege_type
-		from information_schema.column_privileges where grantee = 'counterfoil_service' and table_schema in ('euii', 'audit', 'access')`)
+	none("tables of the keys, the log, the tickets and the administrators on which the service has rights", `select distinct table_schema || '.' || table_name || ' ' || privilege_type
+		from information_schema.column_privileges where grantee = 'counterfoil_service' and table_schema in ('euii', 'audit', 'access', 'console')`)
 	none("rights of the service to the text of a message other than to store it", `select privilege_type::text from information_schema.column_privileges
 		where grantee = 'counterfoil_service' and table_schema = 'chat' and table_name = 'event' and column_name = 'body' and privilege_type <> 'INSERT'`)
 	none("rights of the service to change or remove events", `select privilege_type || ' ' || column_name from information_schema.column_privileges
@@ -286,7 +286,7 @@ func TestTheColumnsWithEUIIAreKnown(t *testing.T) {
 	conn := pgtest.Database(t, migrations.FS).Superuser(t)
 	got := rows(t, conn, `select c.oid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and col_description(c.oid, a.attnum) like 'EUII %' order by 1`)
-	want := []string{"chat.event.body", "euii.lookup.blind_index", "euii.value.ciphertext"}
+	want := []string{"chat.event.body", "console.network.prefix", "euii.lookup.blind_index", "euii.value.ciphertext"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the columns with EUII are %q, want %q", got, want)
 	}

@@ -263,6 +263,35 @@ func (r *Ring) ReferenceText(organisation uuid.UUID, wrapped []byte, kind, text 
 	return refEncoding.EncodeToString(mac.Sum(nil)[:10]), nil
 }
 
+// What a secret of the console is for; a secret opens only as what it was wrapped as.
+const (
+	TOTPSeed = "cf-totp-seed-1" // id is the administrator's
+	Network  = "cf-network-1"   // of the allowlist; id is the organisation's
+)
+
+// WrapSecret encrypts what is no EUII of a subject but must not lie in the database in the clear, under the
+// key-encryption key itself, bound to its kind and place.
+func (r *Ring) WrapSecret(kind string, organisation, id uuid.UUID, secret []byte) ([]byte, error) {
+	wrapped, err := r.kek.Encrypt(secret, secretAAD(kind, organisation, id))
+	if err != nil {
+		return nil, errors.New("wrap secret: the key-encryption key cannot be used")
+	}
+	return wrapped, nil
+}
+
+// UnwrapSecret gives back what WrapSecret was given.
+func (r *Ring) UnwrapSecret(kind string, organisation, id uuid.UUID, wrapped []byte) ([]byte, error) {
+	secret, err := r.kek.Decrypt(wrapped, secretAAD(kind, organisation, id))
+	if err != nil {
+		return nil, errors.New("unwrap secret: it was changed, wrapped by another key-encryption key, or belongs to another place")
+	}
+	return secret, nil
+}
+
+func secretAAD(kind string, organisation, id uuid.UUID) []byte {
+	return append(append([]byte(kind+"\x00"), organisation[:]...), id[:]...)
+}
+
 // BlindIndex is the keyed hash under which an agent's profile is found by email, per organisation. It uses a value
 // to find somebody, which is a disclosure: the grant must cover the email of the agent who is being matched.
 func (r *Ring) BlindIndex(g grant.Grant, ref euii.Ref, organisationKey []byte, in euii.Inbound, now time.Time) (euii.Index, error) {

@@ -1,0 +1,352 @@
+// Package console is the audit console in the browser: set-up, sign-in, and the log with every decision explained.
+//
+// It promises that no page is shown to an address that is not admitted, that no page but those of set-up and sign-in is
+// shown to anybody who has not given a one-time code, and that whatever is read of the log is decided by policy and
+// recorded first. The pages need no script. They show references in place of people.
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"golang.org/x/time/rate"
+
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
+	"counterfoil/internal/ipallow"
+	"counterfoil/internal/principal"
+	"counterfoil/internal/signin"
+)
+
+// Config is what the console is made of; every field is needed.
+type Config struct {
+	Desk    *signin.Desk
+	Gate    *access.Gate
+	Log     *pglog.Log
+	URL     string                         // where the console is reached, such as https://console.example
+	Address func(*http.Request) netip.Addr // the address a request comes from, behind whatever proxies are trusted
+	Logger  *slog.Logger
+}
+
+// Server answers the console's requests.
+type Server struct {
+	cfg    Config
+	assets *assets
+	secure bool // reached with https; otherwise on loopback, which config sees to
+	csrf   *http.CrossOriginProtection
+
+	reports *rate.Limiter // of violations
+}
+
+// New makes a Server.
+func New(c Config) (*Server, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errors.New("the console's URL is not of the form https://host")
+	}
+	a, err := loadAssets()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+		return nil, fmt.Errorf("trust the console's own origin: %w", err)
+	}
+	return s, nil
+}
+
+// requestLimit is how long one request may take, waiting for its turn to check a password included.
+const requestLimit = 15 * time.Second
+
+// maxForm bounds what a form may send.
+const maxForm = 16 << 10
+
+// Routes adds the console's routes to a router that has none. Each is one of three kinds: door, which an admitted address
+// opens; setUp, the same, but this machine itself may come before there is an allowlist; and signedIn.
+func (s *Server) Routes(r chi.Router) {
+	r.Use(s.guard)
+	r.Get("/set-up", s.setUp(s.showSetUp))
+	r.Post("/set-up", s.setUp(s.beginSetUp))
+	r.Post("/set-up/confirm", s.setUp(s.confirmSetUp))
+	r.Get("/assets/{file}", s.setUp(s.asset))
+	r.Get("/favicon.ico", s.setUp(func(w http.ResponseWriter, _ *http.Request, _ visit) { w.WriteHeader(http.StatusNoContent) })) // browsers ask unbidden
+	r.Post("/violations", s.setUp(s.violation))
+	r.Get("/sign-in", s.door(s.showSignIn))
+	r.Post("/sign-in", s.door(s.password))
+	r.Get("/sign-in/code", s.door(s.showCode))
+	r.Post("/sign-in/code", s.door(s.code))
+	r.Post("/sign-in/recovery", s.door(s.recovery))
+	r.Post("/sign-out", s.door(s.signOut))
+	r.Get("/", s.signedIn(func(w http.ResponseWriter, r *http.Request, _ visit, _ principal.Admin) {
+		http.Redirect(w, r, "/events", http.StatusSeeOther)
+	}))
+	r.Get("/events", s.signedIn(s.events))
+	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
+		s.message(w, v, http.StatusNotFound, "notFound")
+	}))
+	r.MethodNotAllowed(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
+		s.message(w, v, http.StatusMethodNotAllowed, "notFound")
+	}))
+}
+
+// guard sets what all answers have in common and refuses changes that a page of another origin asks for.
+func (s *Server) guard(next http.Handler) http.Handler {
+	s.csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.message(w, s.visit(r), http.StatusForbidden, "foreign")
+	}))
+	protected := s.csrf.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentPolicy("", ""))
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "accelerometer=(), autoplay=(), camera=(), display-capture=(), fullscreen=(), geolocation=(), gyroscope=(), "+
+			"magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), screen-wake-lock=(), usb=(), xr-spatial-tracking=()")
+		h.Set("Cache-Control", "no-store")
+		if s.secure {
+			h.Set("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		protected.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// contentPolicy is the content security policy of a page with this nonce; images are further sources of images.
+func contentPolicy(nonce, images string) string {
+	own := "'none'"
+	if nonce != "" {
+		own = "'nonce-" + nonce + "'"
+	}
+	return "default-src 'none'; script-src " + own + "; style-src " + own + "; img-src 'self'" + images + "; form-action 'self'; " +
+		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'; report-uri /violations"
+}
+
+// visit is one request of somebody whose address was looked up.
+type visit struct {
+	from       netip.Addr
+	admissions []ipallow.Admission
+	token      string // from the cookie; empty without one
+	lang       string
+}
+
+func (s *Server) visit(r *http.Request) visit {
+	v := visit{from: s.cfg.Address(r), lang: language(r)}
+	if c, err := r.Cookie(s.cookieName()); err == nil && len(c.Value) <= 64 {
+		v.token = c.Value
+	}
+	return v
+}
+
+type doorHandler func(http.ResponseWriter, *http.Request, visit)
+
+func (s *Server) door(next doorHandler) http.HandlerFunc { return s.admitted(s.cfg.Desk.Admit, next) }
+
+func (s *Server) setUp(next doorHandler) http.HandlerFunc {
+	return s.admitted(s.cfg.Desk.AdmitSetUp, next)
+}
+
+func (s *Server) admitted(admit func(context.Context, netip.Addr) ([]ipallow.Admission, error), next doorHandler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v := s.visit(r)
+		var err error
+		if v.admissions, err = admit(r.Context(), v.from); err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+		if len(v.admissions) > 0 {
+			s.rememberLanguage(w, r, v)
+			next(w, r, v)
+			return
+		}
+		if v.token != "" { // whoever has a session and left the allowlist has it no longer, on record
+			if _, err := s.cfg.Desk.Resume(r.Context(), nil, v.from, v.token); err != nil && !errors.Is(err, signin.ErrNoSession) {
+				s.cfg.Logger.ErrorContext(r.Context(), "end session", "error", err)
+			}
+		}
+		s.cfg.Logger.WarnContext(r.Context(), "refused: the address is on no allowlist", "known", v.from.IsValid())
+		// The page brings its style along, for nothing else is answered to this address.
+		s.renderAs(w, v, http.StatusForbidden, "message", messagePage{Name: "refused", Address: shown(v.from)}, view{Inline: template.CSS(s.assets.style.content)})
+	}
+}
+
+// shown is an address as its own owner is told it.
+func shown(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// signedIn lets an administrator through and sends everybody else to the sign-in.
+func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, principal.Admin)) http.HandlerFunc {
+	return s.door(func(w http.ResponseWriter, r *http.Request, v visit) {
+		admin, err := s.cfg.Desk.Resume(r.Context(), v.admissions, v.from, v.token)
+		switch {
+		case errors.Is(err, signin.ErrNoSession):
+			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+		case err != nil:
+			s.trouble(w, r, v, err)
+		default:
+			next(w, r, v, admin)
+		}
+	})
+}
+
+// cookieName says by __Host- that only this host, over https, can have set the cookie. On loopback without https a browser
+// would not take it by that name.
+func (s *Server) cookieName() string {
+	if s.secure {
+		return "__Host-counterfoil"
+	}
+	return "counterfoil"
+}
+
+// setCookie hands out the token of a session; an empty one takes it back.
+func (s *Server) setCookie(w http.ResponseWriter, token string) {
+	c := &http.Cookie{Name: s.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode}
+	if token == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+const languageCookie = "counterfoil_language"
+
+// language is the choice in the address, or the one made before, or the first language of the browser.
+func language(r *http.Request) string {
+	chosen := r.URL.Query().Get("lang")
+	if c, err := r.Cookie(languageCookie); chosen == "" && err == nil {
+		chosen = c.Value
+	}
+	if chosen == "" && strings.HasPrefix(strings.ToLower(r.Header.Get("Accept-Language")), "fr") {
+		chosen = "fr"
+	}
+	if chosen == "fr" {
+		return "fr"
+	}
+	return "en"
+}
+
+func (s *Server) rememberLanguage(w http.ResponseWriter, r *http.Request, v visit) {
+	if r.URL.Query().Has("lang") {
+		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: v.lang, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode})
+	}
+}
+
+// view is what every page has.
+type view struct {
+	Lang, Title          string
+	Nonce, Style, Script string
+	Path                 string       // of the language links; empty where a page cannot be asked for again
+	Handle               string       // who is signed in; empty when nobody is
+	Inline               template.CSS // in place of the style sheet
+	Page                 any
+}
+
+// T gives a text in the language of the page.
+func (v view) T(name string) (string, error) {
+	if s := word(v.Lang, name); s != "" {
+		return s, nil
+	}
+	return "", fmt.Errorf("there is no text %q", name)
+}
+
+// In is the address of the page in a language.
+func (v view) In(lang string) string {
+	if strings.Contains(v.Path, "?") {
+		return v.Path + "&lang=" + lang
+	}
+	return v.Path + "?lang=" + lang
+}
+
+// messagePage is a page that says one thing.
+type messagePage struct {
+	Name    string // of the text
+	Address string // as which the visitor is seen
+}
+
+func (s *Server) message(w http.ResponseWriter, v visit, status int, name string) {
+	s.render(w, v, status, "message", messagePage{Name: name})
+}
+
+// trouble answers what is nobody's mistake: nothing is shown, and the log of the service says why.
+func (s *Server) trouble(w http.ResponseWriter, r *http.Request, v visit, err error) {
+	var wait signin.WaitError
+	switch {
+	case errors.As(err, &wait):
+		w.Header().Set("Retry-After", fmt.Sprint(int(wait.For.Seconds())))
+		s.message(w, v, http.StatusTooManyRequests, "wait")
+	case errors.Is(err, access.ErrDenied):
+		s.message(w, v, http.StatusForbidden, "denied")
+	default:
+		s.cfg.Logger.ErrorContext(r.Context(), "console", "error", err)
+		s.message(w, v, http.StatusServiceUnavailable, "unavailable")
+	}
+}
+
+func (s *Server) render(w http.ResponseWriter, v visit, status int, name string, page any) {
+	s.renderAs(w, v, status, name, page, view{})
+}
+
+// titles are the texts by which pages are told apart in a window's list of tabs.
+var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events"}
+
+func title(lang, name string, page any) string {
+	switch p := page.(type) {
+	case messagePage:
+		name = p.Name
+	case eventPage:
+		return fmt.Sprintf("%s %d", word(lang, "record"), p.Seq)
+	default:
+		name = titles[name]
+	}
+	return word(lang, name)
+}
+
+// renderAs makes a whole page before it sends any of it.
+func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name string, page any, as view) {
+	as.Lang, as.Page, as.Nonce, as.Title = v.lang, page, rand.Text(), title(v.lang, name, page)
+	as.Style, as.Script = "/assets/"+s.assets.style.name, "/assets/"+s.assets.script.name
+	var b bytes.Buffer
+	if err := s.assets.pages.ExecuteTemplate(&b, name, as); err != nil {
+		s.cfg.Logger.Error("make page", "page", name, "error", err)
+		http.Error(w, "the page could not be made", http.StatusInternalServerError)
+		return
+	}
+	images := ""
+	if _, ok := page.(cardPage); ok {
+		images = " data:" // the QR code, which lies at no address
+	}
+	w.Header().Set("Content-Security-Policy", contentPolicy(as.Nonce, images))
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // whoever asked may have gone
+}
+
+func (s *Server) asset(w http.ResponseWriter, r *http.Request, v visit) {
+	for _, a := range []asset{s.assets.style, s.assets.script} {
+		if chi.URLParam(r, "file") == a.name {
+			w.Header().Set("Content-Type", a.kind)
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+			_, _ = w.Write(a.content) // whoever asked may have gone
+			return
+		}
+	}
+	s.message(w, v, http.StatusNotFound, "notFound")
+}

@@ -1,0 +1,6 @@
+package console
+
+var (
+	Word    = word
+	Explain = explain
+)

@@ -1,0 +1,351 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base32"
+	"encoding/base64"
+	"fmt"
+	"image/png"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/totp"
+)
+
+// consoleWords are the names under which somebody finds things in the console, in a language.
+type consoleWords struct {
+	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened string
+}
+
+var consoleIn = map[string]consoleWords{
+	"en": {"Set up an administrator", "Sign-in name", "Password", "Password again", "Continue", "Add your authenticator", "Six-digit code", "Confirm", "Keep your recovery codes",
+		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up"},
+	"fr": {"Créer un administrateur", "Nom de connexion", "Mot de passe", "Mot de passe, encore", "Continuer", "Ajouter votre application d’authentification", "Code à six chiffres", "Confirmer", "Conservez vos codes de secours",
+		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé"},
+}
+
+const (
+	adminName     = "Ada Auditor"
+	adminPassword = "four unrelated words, here"
+)
+
+// admin is somebody in the console, with a phone.
+type admin struct {
+	*tab
+	service *service
+	words   consoleWords
+	phone   *otp.Key
+	used    int64 // the time step of the last code that was given
+}
+
+// newAdmin opens the link of the first set-up.
+func newAdmin(t *testing.T, s *service, lang string) *admin {
+	t.Helper()
+	a := &admin{tab: newTab(t, map[string]string{"en": "en-GB", "fr": "fr-FR"}[lang]), service: s, words: consoleIn[lang]}
+	a.openLink(s.SetUp)
+	a.shows("h1", a.words.setUp)
+	if at := eval[string](a.tab, `location.href`); strings.Contains(at, "#") || a.text("#token-field") != "" {
+		t.Errorf("the token of the link still shows, at %s", strings.Split(at, "#")[0])
+	}
+	return a
+}
+
+// openLink opens a set-up link, whose end the page takes out of the address.
+func (p *tab) openLink(link string) {
+	p.t.Helper()
+	call(p, page.Navigate, page.NavigateParams{URL: link})
+	address, _, _ := strings.Cut(link, "#")
+	p.loaded(address)
+	eventually(p.t, "the page has taken the token", soon, func() bool { return eval[bool](p, `location.hash === ""`) })
+}
+
+// choose fills in name and password.
+func (a *admin) choose() {
+	a.t.Helper()
+	a.find("", "textbox", a.words.name).write(adminName)
+	a.find("", "textbox", a.words.password).write(adminPassword)
+	a.find("", "textbox", a.words.again).write(adminPassword)
+	a.press("", "button", a.words.proceed)
+	a.shows("h1", a.words.card)
+}
+
+// scan reads the QR code off the page, as a phone's camera does.
+func (a *admin) scan() {
+	a.t.Helper()
+	eventually(a.t, "the QR code is drawn", soon, func() bool {
+		return eval[bool](a.tab, `((i) => i?.complete && i.naturalWidth > 0)(document.querySelector("#qr"))`)
+	})
+	_, data, ok := strings.Cut(eval[string](a.tab, `document.querySelector("#qr").src`), "data:image/png;base64,")
+	if !ok {
+		a.t.Fatal("the QR code does not lie in the page")
+	}
+	b, err := base64.StdEncoding.DecodeString(data)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	picture, err := png.Decode(bytes.NewReader(b))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	bitmap, err := gozxing.NewBinaryBitmapFromImage(picture)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+	if err != nil {
+		a.t.Fatalf("the QR code cannot be read: %v", err)
+	}
+	if a.phone, err = otp.NewKeyFromURL(result.GetText()); err != nil || a.phone.Issuer() != "Counterfoil" || !strings.HasPrefix(a.phone.AccountName(), "admin ") {
+		a.t.Fatalf("the QR code says %s of %s, %v", a.phone.AccountName(), a.phone.Issuer(), err)
+	}
+}
+
+// giveCode waits for a code that was not given before and has time left, and types it.
+func (a *admin) giveCode() {
+	a.t.Helper()
+	eventually(a.t, "the phone shows a fresh code", 45*time.Second, func() bool {
+		now := time.Now().Unix()
+		return now/30 > a.used && now%30 < 25
+	})
+	now := time.Now()
+	code, err := totp.GenerateCode(a.phone.Secret(), now)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.used = now.Unix() / 30
+	a.find("", "textbox", a.words.code).write(code[:3] + " " + code[3:])
+	a.tab.key(enter)
+}
+
+// givePassword signs in up to the code.
+func (a *admin) givePassword() {
+	a.t.Helper()
+	a.find("", "textbox", a.words.name).write(adminName)
+	a.find("", "textbox", a.words.password).write(adminPassword)
+	a.press("", "button", a.words.proceed)
+	a.shows("h1", a.words.yourCode)
+}
+
+// walkConsole sees every page of the console, as the first administrator does.
+func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where string)) *admin {
+	t.Helper()
+	a := newAdmin(t, s, lang)
+	look(a.tab, "set-up")
+	a.choose()
+	a.scan()
+	look(a.tab, "authenticator")
+	a.giveCode()
+	a.shows("h1", a.words.kept)
+	look(a.tab, "recovery codes")
+	a.press("", "link", a.words.toSignIn)
+	a.shows("h1", a.words.signIn)
+	look(a.tab, "sign-in")
+	a.givePassword()
+	eval[bool](a.tab, `document.querySelector("details").open = true`)
+	look(a.tab, "code")
+	a.giveCode()
+	a.shows("h1", a.words.events)
+	look(a.tab, "events")
+	a.find("", "link", a.happened()).click()
+	a.shows("h1", a.words.happened)
+	eval[bool](a.tab, `document.querySelector("details").open = true`)
+	look(a.tab, "event")
+	return a
+}
+
+// happened is the name of the link to the record of the set-up.
+func (a *admin) happened() string {
+	a.t.Helper()
+	return eval[string](a.tab, `[...document.querySelectorAll(".events a")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
+}
+
+// AUTH-TOTP-03, AUTH-PW-02.
+func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) {
+	s := newService(t)
+	const name, email, text = "Vera Visitor", "vera@visitor.example", "A page of my ledger is loose"
+	v := visit(t, s)
+	v.begin(name, email, text)
+	c := work(t, s, amelie)
+	c.join(text)
+	c.say("Good morning")
+	v.sees("> "+text, "< Good morning")
+	v.chat.shows("#agent", amelie.name)
+
+	_, token, _ := strings.Cut(s.SetUp, "#")
+	a := walkConsole(t, s, "en", func(p *tab, where string) {
+		t.Helper()
+		p.named("console, " + where)
+	})
+	a.press("", "link", "All events")
+	a.shows("h1", "Events")
+	for _, want := range []string{"Show the visitor who answers him", "Introduce the visitor to his agent", "Find the profile of the agent who joins", "Signed in", "Read the events", "the agent’s display name"} {
+		a.shows("main", want)
+	}
+	all := eval[string](a.tab, `document.documentElement.outerHTML`)
+	for _, secret := range []string{name, email, text, amelie.name, amelie.email, adminName, "127.0.0.1"} {
+		if strings.Contains(all, secret) {
+			t.Errorf("the events show %q", secret)
+		}
+	}
+	label := eval[string](a.tab, `[...document.querySelectorAll(".events a")].find((l) => l.ariaLabel.includes("Show the visitor who answers him")).ariaLabel`)
+	a.find("", "link", label).click()
+	a.shows("main", "A visitor is shown who answers him, in his own conversation.")
+	a.shows("main", "show_agent_to_visitor.own_conversation")
+
+	// One who signs out is out.
+	a.press("", "button", "Sign out")
+	a.shows("h1", "Sign in")
+	call(a.tab, page.Navigate, page.NavigateParams{URL: s.Console + "/events"})
+	a.loaded(s.Console + "/sign-in")
+	a.givePassword()
+	a.giveCode()
+	a.shows("h1", "Events")
+
+	// Whose address is taken off the allowlist is out at once, and is let in again from the host only.
+	a.trouble = true
+	s.run("counterfoil", "admin", "disallow", "127.0.0.1")
+	a.reload()
+	a.shows("h1", "This address is not admitted")
+	a.shows("#seen", "127.0.0.1")
+	a.picture("console-refused")
+	s.run("counterfoil", "admin", "allow", "127.0.0.1")
+	a.reload()
+	a.shows("h1", "Sign in") // the session is over all the same
+	a.openLink(s.SetUp)
+	a.shows("h1", "Set up an administrator")
+	a.find("", "textbox", "Sign-in name").write("Another")
+	a.find("", "textbox", "Password").write(adminPassword)
+	a.find("", "textbox", "Password again").write(adminPassword)
+	a.press("", "button", "Continue")
+	a.shows("h1", "This set-up link cannot be used")
+
+	if out := s.run("counterfoil", "admin", "list"); !strings.Contains(out, "auditor,security_admin") || strings.Contains(out, adminName) {
+		t.Errorf("the list of administrators:\n%s", out)
+	}
+	v.trouble, c.trouble = true, true // their streams are cut
+	s.stop()
+	raw, err := base32.StdEncoding.DecodeString(a.phone.Secret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keepsNot(map[string]string{
+		"the administrator's name": adminName, "his password": adminPassword, "his seed": a.phone.Secret(), "his seed in bytes": string(raw), "the first token": token,
+	})
+	s.start()
+	if s.SetUp != "" {
+		t.Error("with an administrator there, a set-up link is printed again")
+	}
+	out := filepath.Join(t.TempDir(), "export")
+	s.run("counterfoil", "audit", "export", out)
+	if b, err := exec.Command(filepath.Join(programs, "counterfoil-verify"), out).CombinedOutput(); err != nil {
+		t.Errorf("the log does not verify: %v\n%s", err, b)
+	}
+}
+
+func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
+	s := newService(t)
+	v := visit(t, s)
+	v.begin("Vera Visitor", "vera@visitor.example", "A page of my ledger is loose")
+	c := work(t, s, amelie)
+	c.join("A page of my ledger is loose")
+	c.say("Good morning")
+	v.chat.shows("#agent", amelie.name)
+	walkConsole(t, s, "en", func(p *tab, where string) {
+		t.Helper()
+		for _, width := range []int64{1440, 1024, 390} {
+			for _, scheme := range []string{"light", "dark"} {
+				p.size(width, 900)
+				p.scheme(scheme)
+				moment := fmt.Sprintf("%s, %d px, %s", where, width, scheme)
+				p.legible(moment)
+				p.fits(moment)
+				p.picture(fileName("console", moment))
+			}
+		}
+		p.size(1440, 900)
+	})
+}
+
+func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
+	s := newService(t)
+	p := unwatchedTab(t, "en-GB")
+	p.openLink(s.SetUp)
+	_ = eval[bool](p, `document.head.append(Object.assign(document.createElement("style"), { textContent: "p { color: red } /* canary */" })) ?? true`)
+	eventually(t, "the service hears of the violation", soon, func() bool {
+		return strings.Contains(s.said.String(), "violated its content security policy") && strings.Contains(s.said.String(), "directive=style-src-elem")
+	})
+	if strings.Contains(s.said.String(), "canary") {
+		t.Error("the service's log holds text of the page")
+	}
+}
+
+// CON-26.
+func TestTheConsoleNeedsNoScript(t *testing.T) {
+	s := newService(t)
+	a := &admin{tab: newTab(t, "en-GB"), service: s, words: consoleIn["en"]}
+	call(a.tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	address, token, _ := strings.Cut(s.SetUp, "#")
+	a.goTo(address)
+	a.find("", "textbox", "Set-up code").write(token)
+	a.choose()
+	a.scan()
+	a.giveCode()
+	a.shows("h1", a.words.kept)
+	a.press("", "link", a.words.toSignIn)
+	a.givePassword()
+	a.giveCode()
+	a.shows("h1", a.words.events)
+	a.find("", "link", a.happened()).click()
+	a.shows("main", a.words.happened)
+	a.find("", "DisclosureTriangle", "The entry as it was signed").click()
+	a.shows("pre", `"action":"admin.set_up"`)
+	a.press("", "button", a.words.signOut)
+	a.shows("h1", a.words.signIn)
+}
+
+func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
+	s := newService(t)
+	a := newAdmin(t, s, "en")
+	a.tabTo(forth, a.tab, "textbox Sign-in name")
+	a.write(adminName)
+	a.tab.key(forth)
+	a.write(adminPassword)
+	a.tab.key(forth)
+	a.write(adminPassword)
+	a.tab.key(enter)
+	a.shows("h1", a.words.card)
+	a.scan()
+	eventually(t, "one can type the code at once", soon, func() bool { return a.focused() == "textbox "+a.words.code })
+	a.giveCode()
+	a.shows("h1", a.words.kept)
+	a.tabTo(forth, a.tab, "link "+a.words.toSignIn)
+	a.tab.key(enter)
+	a.shows("h1", a.words.signIn)
+	eventually(t, "one can type the name at once", soon, func() bool { return a.focused() == "textbox "+a.words.name })
+	a.write(adminName)
+	a.tab.key(forth)
+	a.write(adminPassword)
+	a.tab.key(enter)
+	a.shows("h1", a.words.yourCode)
+	a.giveCode()
+	a.shows("h1", a.words.events)
+	a.tab.key(forth)
+	if at := a.focused(); at != "link Skip to the content" {
+		t.Errorf("the first stop is %q", at)
+	}
+	a.tab.key(enter)
+	a.tab.key(forth)
+	if at := a.focused(); !strings.HasPrefix(at, "link Record ") {
+		t.Errorf("after skipping to the content the next stop is %q", at)
+	}
+	a.tab.key(enter)
+	a.shows("main", "Who asked")
+}
