@@ -37,7 +37,7 @@ const (
 	// recovery is how long after the repair a node may take to disclose again.
 	recovery = 20 * time.Second
 	// patience is how long a fault may take to show.
-	patience = 10 * time.Second
+	patience = 20 * time.Second
 	// cuts is how many connections are cut at least in one strike.
 	cuts = 3
 )
@@ -66,7 +66,7 @@ func cutting(s step, c cut) fault {
 				n.proxy.trap.Store(t)
 			}
 			return func() int {
-				for wait := 0; t.cuts.Load() < cuts && wait < 1000; wait++ {
+				for begun := time.Now(); t.cuts.Load() < cuts && time.Since(begun) < patience; {
 					time.Sleep(10 * time.Millisecond)
 				}
 				for _, n := range w.nodes {
@@ -186,15 +186,7 @@ func faults() []fault {
 			[]string{"set default_transaction_read_only = off", alterDatabase("reset default_transaction_read_only")}, true),
 		statements("synchronous_commit off for the role (D8)", "not durable",
 			[]string{"alter role " + serviceRole + " set synchronous_commit = off"}, []string{"alter role " + serviceRole + " reset synchronous_commit"}, true),
-		fault{name: "synchronous_commit off for the server, then kill -9 (D8)", lasts: 200 * time.Millisecond, strike: func(w *world) func() int {
-			w.do("alter system set synchronous_commit = off", "select pg_reload_conf()")
-			return func() int {
-				must(w.t, w.db.Cluster().Kill(syscall.SIGKILL))
-				must(w.t, w.db.Cluster().Restart(w.t.Context()))
-				w.do("alter system reset synchronous_commit", "select pg_reload_conf()")
-				return 1
-			}
-		}},
+		fault{name: "synchronous_commit off for the server, then a crash (D8)", lasts: 200 * time.Millisecond, strike: crashUnwritten},
 		statements("table of the log renamed away (A1)", "42P01",
 			[]string{"alter table audit.record rename to record_away"}, []string{"alter table audit.record_away rename to record"}, false),
 		statements("right to record revoked from the service (A1)", "42501",
@@ -245,6 +237,23 @@ func deadlock(w *world) func() int {
 	}
 	return func() int {
 		must(w.t, conn.Close(w.t.Context()))
+		return 1
+	}
+}
+
+// crashUnwritten turns synchronous_commit off under running connections and keeps PostgreSQL from writing what it then need not
+// write at once, until it crashes.
+func crashUnwritten(w *world) func() int {
+	writer, err := w.pid(sqlWriter)
+	must(w.t, err)
+	w.do("alter system set synchronous_commit = off", "select pg_reload_conf()")
+	must(w.t, syscall.Kill(writer, syscall.SIGSTOP))
+	return func() int {
+		must(w.t, syscall.Kill(writer, syscall.SIGKILL))
+		if !w.recovered(writer) {
+			w.t.Fatal("PostgreSQL does not recover")
+		}
+		w.do("alter system reset synchronous_commit", "select pg_reload_conf()")
 		return 1
 	}
 }
@@ -393,8 +402,8 @@ func (w *world) turn(f fault, strikes int) *line {
 		l.violations = append(l.violations, violation{"", fmt.Sprintf("the fault was not put to the test: no refusal is because of it, but of %v", l.causes)})
 	case slices.ContainsFunc(nothing, func(n window) bool { return n.to.Sub(n.from) >= patience }):
 		l.violations = append(l.violations, violation{"", "the fault was not put to the test: nothing was refused that was asked for while it lasted"})
-	case f.strike == nil && (l.asked != l.released || l.unreleased > 0):
-		l.violations = append(l.violations, violation{"", fmt.Sprintf("%d asked, %d released, %d recorded without a release", l.asked, l.released, l.unreleased)})
+	case f.strike == nil && l.unreleased > 0:
+		l.violations = append(l.violations, violation{"", fmt.Sprintf("%d were recorded and not released, though nothing broke", l.unreleased)})
 	}
 	return l
 }
