@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -110,7 +111,7 @@ func killing(name string, sig syscall.Signal) fault {
 func repeating(name, cause string, every time.Duration, hit func(*world) bool) fault {
 	return fault{name: name, cause: cause, lasts: 800 * time.Millisecond, strike: func(w *world) func() int {
 		stop, done := make(chan struct{}), make(chan struct{})
-		struck := 0
+		var struck atomic.Int64
 		go func() {
 			defer close(done)
 			for {
@@ -120,14 +121,17 @@ func repeating(name, cause string, every time.Duration, hit func(*world) bool) f
 				case <-time.After(rand.N(every)):
 				}
 				if hit(w) {
-					struck++
+					struck.Add(1)
 				}
 			}
 		}()
 		return func() int {
+			for begun := time.Now(); struck.Load() == 0 && time.Since(begun) < patience; {
+				time.Sleep(10 * time.Millisecond)
+			}
 			close(stop)
 			<-done
-			return struck
+			return int(struck.Load())
 		}
 	}}
 }
