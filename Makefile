@@ -1,9 +1,10 @@
 # Counterfoil. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check race e2e test-playground bench fuzz golden clean
+.PHONY: help build run test check race e2e test-playground bench soak fuzz golden clean
 
 GO       ?= go
 FUZZTIME ?= 30s
+SOAKTIME ?= 30m
 # Where a try-out keeps its data.
 export COUNTERFOIL_DATA_DIR ?= $(shell internal/setup/data-dir.sh)
 
@@ -48,6 +49,10 @@ bench: ## the figures the product promises, each beside its floor in the same ru
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
 	$(GO) test -run '^$$' -bench . ./policy ./audit ./internal/stream
 	cd internal/bench/peer && $(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+soak: ## break what a disclosure leans on for SOAKTIME, and show what became of what was asked for
+	@internal/setup/need.sh postgresql
+	$(GO) test -count=1 -v -timeout 3h -run TestWhateverBreaks ./internal/faults -args -for $(SOAKTIME)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \

@@ -422,6 +422,9 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 	for _, c := range b.calls {
 		n += len(c.drafts)
 	}
+	if n = a.encode(b, h.size, n); n == 0 {
+		return head{}, nil, errNothing
+	}
 	var (
 		nodeLevels  = []int32{} // no array is null: the MAC is over all of them
 		nodeIndexes = []int64{}
@@ -433,45 +436,32 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 		ticketMessages, ticketSeconds = make([]int32, 0, n), make([]int32, 0, n)
 		ticketClaims                  = make([][]byte, 0, n)
 	)
-	organisation := a.organisation.String()
-	b.bodies, b.take, b.claims = make([][]byte, 0, n), make([]int64, 0, n), make([][16]byte, n)
-	random := make([]byte, 32*n)
-	rand.Read(random)
+	b.take = make([]int64, 0, n)
+	i := 0
 	for _, c := range b.calls {
-		for i := range c.drafts {
-			e := c.drafts[i].Entry
-			e.Seq = h.size + uint64(len(b.bodies))
-			e.Time = b.at
-			e.Organisation = organisation
-			nonce, secret := random[:16], random[16:32]
-			random = random[32:]
-			copy(e.Nonce[:], nonce)
-			body, err := e.AppendTo(make([]byte, 0, 1024))
-			if err != nil {
-				return head{}, nil, fmt.Errorf("encode entry: %w", err)
-			}
-			tree.Append(audit.LeafHash(body), func(level int, index uint64, hash audit.Hash) {
+		for _, d := range c.drafts {
+			tree.Append(audit.LeafHash(b.bodies[i]), func(level int, index uint64, hash audit.Hash) {
 				if level > 0 {
 					nodeLevels = append(nodeLevels, int32(level))
 					nodeIndexes = append(nodeIndexes, int64(index))
 					nodeHashes = append(nodeHashes, hash[:])
 				}
 			})
-			b.bodies = append(b.bodies, body)
-			if t := c.drafts[i].Ticket; t != nil {
+			if t := d.Ticket; t != nil {
+				seq := int64(h.size) + int64(i)
 				if t.Messages == 0 {
-					b.take = append(b.take, int64(e.Seq))
+					b.take = append(b.take, seq)
 				}
-				ticketSeqs = append(ticketSeqs, int64(e.Seq))
+				ticketSeqs = append(ticketSeqs, seq)
 				ticketSubjects = append(ticketSubjects, pgtype.UUID{Bytes: t.Subject, Valid: true})
 				ticketRows = append(ticketRows, pgtype.UUID{Bytes: t.Row, Valid: true})
 				ticketFields = append(ticketFields, strings.Join(t.Fields, ","))
 				ticketMessages = append(ticketMessages, int32(t.Messages))
 				ticketSeconds = append(ticketSeconds, int32(t.Valid/time.Second))
-				claim := sha256.Sum256(secret)
+				claim := sha256.Sum256(b.claims[i][:])
 				ticketClaims = append(ticketClaims, claim[:])
-				copy(b.claims[e.Seq-h.size][:], secret)
 			}
+			i++
 		}
 	}
 	if a.signer == nil || a.signer.Origin() != h.origin {
@@ -496,6 +486,49 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 		ticketSeqs, pgtype.FlatArray[pgtype.UUID](ticketSubjects), pgtype.FlatArray[pgtype.UUID](ticketRows), ticketFields, ticketMessages, ticketSeconds,
 		pgtype.FlatArray[[]byte](ticketClaims), a.log.decisions.mac(m),
 	}, nil
+}
+
+// errNothing says that no entry of a batch could be written.
+var errNothing = errors.New("none of the entries can be written")
+
+// encode makes the bodies of a batch that begins at size, and a secret for each that has a ticket. A call with an entry
+// that has no canonical form is answered with its error and leaves the batch, so that it costs nobody else the answer. The
+// number of entries, n before, is given as it is afterwards.
+func (a *appender) encode(b *batch, size uint64, n int) int {
+	organisation := a.organisation.String()
+	random := make([]byte, 32*n)
+	rand.Read(random)
+	calls := b.calls
+	b.calls, b.bodies, b.claims = make([]*call, 0, len(calls)), make([][]byte, 0, n), make([][16]byte, 0, n)
+	for _, c := range calls {
+		before := len(b.bodies)
+		for _, d := range c.drafts {
+			e := d.Entry
+			e.Seq = size + uint64(len(b.bodies))
+			e.Time = b.at
+			e.Organisation = organisation
+			copy(e.Nonce[:], random[:16])
+			body, err := e.AppendTo(make([]byte, 0, 1024))
+			if err != nil {
+				c.err = err
+				break
+			}
+			b.bodies = append(b.bodies, body)
+			var claim [16]byte
+			if d.Ticket != nil {
+				copy(claim[:], random[16:32])
+			}
+			b.claims = append(b.claims, claim)
+			random = random[32:]
+		}
+		if c.err != nil {
+			b.bodies, b.claims = b.bodies[:before], b.claims[:before]
+			close(c.done)
+			continue
+		}
+		b.calls = append(b.calls, c)
+	}
+	return len(b.bodies)
 }
 
 const sqlTake = "select seq, field, ciphertext, wrapped from access.take($1, $2, $3)"

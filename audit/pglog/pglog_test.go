@@ -426,6 +426,43 @@ func (p *place) pids(t *testing.T) []int32 {
 	return all
 }
 
+// One entry that has no canonical form, as when something in it is too long, costs its caller the answer and nobody else.
+func TestAnEntryThatCannotBeWrittenIsRefusedAlone(t *testing.T) {
+	p := newPlace(t)
+	l := newLog(t, p.pool)
+	for _, size := range []int{1, 32} { // alone in its batch, and among others
+		conn := p.db.Superuser(t)
+		_, err := conn.Exec(t.Context(), "begin; select * from audit.head for update") // so that a batch gathers behind the first
+		must(t, err)
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, err := p.append(t.Context(), l, fmt.Sprintf("first-%d", size))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(200 * time.Millisecond)
+		for i := range size {
+			all.Go(func() {
+				request, odd := fmt.Sprintf("%d-%d", size, i), i == size/2
+				if odd {
+					request += strings.Repeat("x", 300)
+				}
+				if _, err := p.append(t.Context(), l, request); odd != errors.Is(err, pglog.ErrUnavailable) || !odd && err != nil {
+					t.Errorf("%d of %d: %v", i, size, err)
+				}
+			})
+		}
+		time.Sleep(200 * time.Millisecond)
+		_, err = conn.Exec(t.Context(), "rollback")
+		must(t, err)
+		all.Wait()
+	}
+	if n := len(p.requests(t)); n != 2+31 {
+		t.Errorf("%d records", n)
+	}
+}
+
 func TestAppendRefusesWhatIsNoBatch(t *testing.T) {
 	p := newPlace(t)
 	l := newLog(t, p.pool)

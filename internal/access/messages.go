@@ -178,7 +178,10 @@ func (f FirstLine) Read(ctx context.Context, who principal.Channel, scene Scene)
 		return none, err
 	}
 	messages, err := takeMessages[euii.Channel](ctx, f.gate, a.grant, a.receipt, scene, 0, 1)
-	if err != nil || len(messages) == 0 {
+	if err == nil && len(messages) == 0 { // a conversation begins with a message
+		err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
+	}
+	if err != nil {
 		return none, err
 	}
 	return euii.FirstLine(messages[0].Text, firstLineLimit), nil

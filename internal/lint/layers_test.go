@@ -74,6 +74,7 @@ func layers() map[string]ours {
 		"cmd/counterfoil-verify": {6, "audit"},
 
 		"internal/bench":           {testSupport, ""},
+		"internal/faults":          {testSupport, ""},
 		"internal/lint":            {testSupport, ""},
 		"internal/pg/pgtest":       {testSupport, "internal/pg internal/pg/cluster"},
 		"internal/relay/relaytest": {testSupport, "audit audit/pglog internal/access internal/access/keyring internal/bus internal/chat internal/pg internal/pg/pgtest internal/relay internal/store migrations policy"},

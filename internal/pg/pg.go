@@ -125,11 +125,12 @@ func prepareConn(ctx context.Context, conn *pgx.Conn) error {
 	return checkDurable(ctx, conn)
 }
 
-// checkDurable refuses a connection on which an acknowledged commit may be lost.
+// checkDurable refuses a connection on which an acknowledged commit may be lost. What synchronous_commit is now it stays for the
+// connection, whatever the server's configuration says later; the other two are the server's alone.
 func checkDurable(ctx context.Context, conn *pgx.Conn) error {
 	var fsync, fullPageWrites, synchronousCommit string
 	err := conn.QueryRow(ctx, `-- name: check_durable
-select current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')`).
+select current_setting('fsync'), current_setting('full_page_writes'), set_config('synchronous_commit', current_setting('synchronous_commit'), false)`).
 		Scan(&fsync, &fullPageWrites, &synchronousCommit)
 	if err != nil {
 		return fmt.Errorf("check durability of database: %w", err)

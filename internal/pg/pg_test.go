@@ -177,6 +177,19 @@ func TestOpenRefusesWhatIsNotDurable(t *testing.T) {
 			}
 		})
 	}
+	t.Run("and keeps synchronous_commit of the connections there are", func(t *testing.T) {
+		pool := open(t, pg.Config{URL: db.URL(service), MaxConns: 1})
+		alter(t, "synchronous_commit", "off")
+		defer alter(t, "synchronous_commit", "on")
+		var got string
+		if err := pool.QueryRow(t.Context(), `select current_setting('synchronous_commit')`).Scan(&got); err != nil || got != "on" {
+			t.Errorf("it is %s, %v", got, err)
+		}
+		pool.Reset()
+		if _, err := pool.Exec(t.Context(), `select 1`); !errors.Is(err, pg.ErrNotDurable) {
+			t.Errorf("a new one gives %v", err)
+		}
+	})
 	t.Run("also when only the role is set so", func(t *testing.T) {
 		pool := open(t, pg.Config{URL: db.URL(service)})
 		if _, err := super.Exec(t.Context(), "alter role "+service+" set synchronous_commit = off"); err != nil {
