@@ -247,7 +247,7 @@ func (v *verification) entries(progress func(done, total uint64)) error {
 	readers := make([]*reader, workers)
 	var running sync.WaitGroup
 	for i := range readers {
-		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, tally: newTally()}
+		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, hash: newHasher(), tally: newTally()}
 		readers[i] = r
 		running.Go(func() {
 			for c := range work {
@@ -278,6 +278,11 @@ func (v *verification) entries(progress func(done, total uint64)) error {
 	}
 	total := newTally()
 	for _, r := range readers {
+		for i := range r.moulds.slots {
+			for _, m := range r.moulds.slots[i] {
+				r.count(m)
+			}
+		}
 		total.merge(r.tally)
 	}
 	v.report.Kinds, v.report.Decisions = total.kinds.counts(), total.decisions.counts()
@@ -401,6 +406,8 @@ type reader struct {
 	org   []byte
 	tally tally
 
+	hash   *hasher
+	moulds moulds
 	scan   scanner
 	bundle []byte
 	tile   []byte
@@ -467,7 +474,7 @@ func (r *reader) one(b uint64, out *chunkResult) error {
 		out.bad = append(out.bad, b)
 	}
 	if width == TileWidth {
-		out.nodes = append(out.nodes, tileRoot(&r.hashes))
+		out.nodes = append(out.nodes, r.hash.tileRoot(&r.hashes))
 	} else {
 		out.leaves = bytes.Clone(leaves)
 	}
@@ -484,47 +491,42 @@ func (r *reader) entries(bundle []byte, first uint64, width int, whole bool, out
 		if !ok {
 			return false, n
 		}
-		// A leaf is hashed with a zero byte before it. The second byte of the length stands just there, and is put back
-		// after.
-		end := at + 2 + len(entry)
-		kept := bundle[at+1]
-		bundle[at+1] = 0
-		leaf := sha256.Sum256(bundle[at+1 : end])
-		bundle[at+1] = kept
+		at += 2 + len(entry)
+		leaf := r.hash.leafHash(entry)
 		copy(r.hashes[n*sha256.Size:], leaf[:])
-		at = end
 
-		s := &r.scan
-		if s.scan(entry) != nil {
-			good = false
-			continue
+		mould, seq, micros := r.moulds.find(r.hash.leaf[1:], len(entry))
+		org := false
+		if mould != nil {
+			org = mould.org
+		} else {
+			s := &r.scan
+			if s.scan(entry) != nil {
+				good = false
+				continue
+			}
+			seq, micros, org = s.seq, s.micros, bytes.Equal(s.content(s.org), r.org)
+			r.tally.add(s, 1)
+			r.count(r.moulds.add(s, org))
 		}
-		if s.seq != first+uint64(n) || !bytes.Equal(s.content(s.org), r.org) || out.records > 0 && s.micros < out.last {
+		if seq != first+uint64(n) || !org || out.records > 0 && micros < out.last {
 			good = false
 		}
 		if out.records == 0 {
-			out.first = s.micros
+			out.first = micros
 		}
-		out.last = s.micros
+		out.last = micros
 		out.records++
 		out.bytes += uint64(len(entry))
-		r.tally.add(s)
 	}
 	return good && (!whole || at == len(bundle)), n
 }
 
-// tileRoot returns the root of a full tile. It overwrites the tile's hashes.
-func tileRoot(tile *[TileWidth * sha256.Size]byte) Hash {
-	var pair [1 + 2*sha256.Size]byte
-	pair[0] = 1
-	for n := TileWidth / 2; n > 0; n /= 2 {
-		for i := range n {
-			copy(pair[1:], tile[2*i*sha256.Size:][:2*sha256.Size])
-			h := sha256.Sum256(pair[:])
-			copy(tile[i*sha256.Size:], h[:])
-		}
+// count adds what fitted a mould to the tally.
+func (r *reader) count(m *mould) {
+	if m != nil && m.fits > 0 && r.scan.scan(m.entry) == nil {
+		r.tally.add(&r.scan, m.fits)
 	}
-	return Hash(tile[:sha256.Size])
 }
 
 // tally counts what entries say.
@@ -534,12 +536,13 @@ func newTally() tally {
 	return tally{newCounter(), newCounter(), newCounter(), newCounter()}
 }
 
-func (t *tally) add(s *scanner) {
-	t.kinds.add(s.content(s.kind), "")
-	t.actions.add(s.content(s.action), "")
-	t.actors.add(s.content(s.actorKind), "nobody")
+// add counts n entries that say what s has read.
+func (t *tally) add(s *scanner, n uint64) {
+	t.kinds.add(s.content(s.kind), "", n)
+	t.actions.add(s.content(s.action), "", n)
+	t.actors.add(s.content(s.actorKind), "nobody", n)
 	if k := Kind(s.raw(s.kind)); k == Disclosure || k == Denial {
-		t.decisions.add(s.content(s.decision), "none")
+		t.decisions.add(s.content(s.decision), "none", n)
 	}
 }
 
@@ -550,27 +553,19 @@ func (t *tally) merge(u tally) {
 	t.actors.merge(u.actors)
 }
 
-// counter counts by name. Records come in runs of the same names, so it looks at the last one first.
-type counter struct {
-	n     map[string]*uint64
-	last  string
-	lastN *uint64
-}
+// counter counts by name.
+type counter struct{ n map[string]*uint64 }
 
 func newCounter() counter { return counter{n: make(map[string]*uint64)} }
 
-func (c *counter) add(name []byte, ifEmpty string) {
-	if c.lastN == nil || string(name) != c.last {
-		if p := c.n[string(name)]; p != nil {
-			c.lastN = p
-		} else if len(name) == 0 {
-			c.lastN = c.of(ifEmpty)
-		} else {
-			c.lastN = c.of(string(name))
-		}
-		c.last = string(name)
+func (c *counter) add(name []byte, ifEmpty string, n uint64) {
+	if p := c.n[string(name)]; p != nil {
+		*p += n
+	} else if len(name) == 0 {
+		*c.of(ifEmpty) += n
+	} else {
+		*c.of(string(name)) += n
 	}
-	*c.lastN++
 }
 
 // of returns where a name is counted.
