@@ -70,6 +70,7 @@ func layers() map[string]ours {
 
 		"internal/bench":           {testSupport, ""},
 		"internal/lint":            {testSupport, ""},
+		"internal/outside":         {testSupport, ""},
 		"internal/pg/pgtest":       {testSupport, "internal/pg internal/pg/cluster"},
 		"internal/relay/relaytest": {testSupport, "audit audit/pglog internal/access internal/access/keyring internal/bus internal/chat internal/pg internal/pg/pgtest internal/relay internal/store migrations policy"},
 	}
