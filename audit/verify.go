@@ -11,6 +11,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,8 @@ const (
 	NotCanonical    FaultKind = "not-canonical"    // a record has not the one form that is allowed
 	Inconsistent    FaultKind = "inconsistent"     // the log does not continue a checkpoint seen earlier
 	CorruptTile     FaultKind = "corrupt-tile"     // a tile does not hold the hashes it should
+	ColumnDiffers   FaultKind = "column-differs"   // a column beside a record in the database says something else than the record
+	HeadDiffers     FaultKind = "head-differs"     // the head in the database is not that of its checkpoint
 )
 
 // Fault is one thing that is wrong.
@@ -50,6 +53,11 @@ type Options struct {
 	// Key is the log's verifier key. If it is empty the one beside the log is believed, which shows only that the log
 	// agrees with itself: whoever can replace the log can replace that key too.
 	Key string
+	// KeySource says in a few words where Key comes from, for the report.
+	KeySource string
+	// Minimum is the index below which the log may have been pruned (C2SP tlog-tiles): bundles and tiles that lie wholly
+	// below it may be missing from the beginning of the log on. Their hashes are proven by the signed root all the same.
+	Minimum uint64
 	// Since is a signed checkpoint of the same log seen earlier, if there is one.
 	Since []byte
 	// Progress, if not nil, is told now and then how many records are done. It is called from one goroutine.
@@ -62,8 +70,12 @@ type Report struct {
 	Checkpoint    Checkpoint
 	Key           string // the verifier key that was believed
 	KeyFromExport bool   // and that it came from the directory itself
+	KeySource     string // as Options had it
+	Pruned        uint64 // records that are not there any more, from the first on, as Options allowed
 	Since         Checkpoint
 	HasSince      bool
+
+	Database bool // it was read from the database, and its columns and head were looked at too
 
 	Records     uint64
 	Bytes       uint64    // of entries
@@ -95,7 +107,7 @@ const chunkBundles = TileWidth
 // option, or the end of ctx. What is wrong with the log is in the report's faults. Memory use does not grow with the
 // size of the log.
 func VerifyExport(ctx context.Context, fsys fs.FS, o Options) (Report, error) {
-	v := verification{ctx: ctx, fsys: fsys, report: Report{Key: strings.TrimSpace(o.Key)}}
+	v := verification{ctx: ctx, fsys: fsys, report: Report{Key: strings.TrimSpace(o.Key), KeySource: o.KeySource}}
 	err := v.run(o)
 	r := v.report
 	slices.SortStableFunc(r.Faults, func(a, b Fault) int { return cmp.Compare(uint64(a.Index), uint64(b.Index)) })
@@ -157,13 +169,16 @@ func (v *verification) run(o Options) error {
 		return nil
 	}
 	v.report.Checkpoint = v.c
-	v.org = []byte(v.c.Origin[strings.LastIndexByte(v.c.Origin, '/')+1:])
+	v.org = []byte(organisationOf(v.c.Origin))
 	if o.Since != nil {
 		if v.report.Since, err = OpenCheckpoint(o.Since, verifier); err != nil {
 			v.checkpointFault("", err)
 			return nil
 		}
 		v.report.HasSince = true
+	}
+	if whole, err := v.prefix(o.Minimum); err != nil || !whole {
+		return err
 	}
 	if err := v.entries(o.Progress); err != nil {
 		return err
@@ -172,6 +187,32 @@ func (v *verification) run(o Options) error {
 		return err
 	}
 	return v.since()
+}
+
+// organisationOf returns the organisation that the log called origin is of: its last element, or the one before it if that
+// is the number of an epoch, as a log has that was begun anew.
+func organisationOf(origin string) string {
+	elements := strings.Split(origin, "/")
+	last := len(elements) - 1
+	if _, ok := epochOf(elements[last]); ok && last > 0 {
+		last--
+	}
+	return elements[last]
+}
+
+// epochOf reads the number of an epoch: 2 or more, in decimal.
+func epochOf(element string) (epoch int, ok bool) {
+	n, err := strconv.Atoi(element)
+	return n, err == nil && n > 1 && strconv.Itoa(n) == element
+}
+
+// NextOrigin returns the origin under which a log is begun anew: with the number of its next epoch.
+func NextOrigin(origin string) string {
+	at := strings.LastIndexByte(origin, '/')
+	if epoch, ok := epochOf(origin[at+1:]); ok && at >= 0 {
+		return origin[:at+1] + strconv.Itoa(epoch+1)
+	}
+	return origin + "/2"
 }
 
 func (v *verification) checkpointFault(file string, err error) {
@@ -218,9 +259,76 @@ func (v *verification) since() error {
 	return nil
 }
 
+// prefix finds out how many bundles at the beginning of the log were pruned, and takes the hashes of what lies before the
+// first that is there from the tiles, as far as the signed root proves them. whole is false if it does not.
+func (v *verification) prefix(minimum uint64) (whole bool, err error) {
+	if minimum > v.c.Size {
+		return false, fmt.Errorf("the log has %d records, so it cannot have been pruned below %d", v.c.Size, minimum)
+	}
+	bundles := uint64(0)
+	for ; bundles < minimum/TileWidth; bundles++ {
+		f, err := v.fsys.Open(BundlePath(bundles, TileWidth))
+		if err == nil {
+			err = f.Close()
+			if err != nil {
+				return false, err
+			}
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if err := v.ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	v.present = bundles
+	size := bundles * TileWidth
+	if size == 0 {
+		return true, nil
+	}
+	proven := NewHashReader(v.c, DirTiles(v.fsys))
+	var indexes []int64
+	for h := range v.tree.edge {
+		if size>>h&1 == 1 {
+			indexes = append(indexes, tlog.StoredHashIndex(h, int64(size>>h)-1))
+		}
+	}
+	hashes, err := proven.ReadHashes(indexes)
+	for h := 0; err == nil && h < len(v.tree.edge); h++ {
+		if size>>h&1 == 1 {
+			v.tree.edge[h], hashes = hashes[0], hashes[1:]
+		}
+	}
+	for level := 1; err == nil && level <= maxLevel; level++ {
+		n := tileCount(size, level)
+		indexes = indexes[:0]
+		for i := n / TileWidth * TileWidth; i < n; i++ {
+			indexes = append(indexes, tlog.StoredHashIndex(level*tileHeight, int64(i)))
+		}
+		if len(indexes) == 0 {
+			continue
+		}
+		hashes, err = proven.ReadHashes(indexes)
+		for i := range hashes {
+			v.upper[level] = append(v.upper[level], hashes[i][:]...)
+		}
+	}
+	if err != nil {
+		if err := environment(err); err != nil {
+			return false, err
+		}
+		v.fault(Missing, 0, "", "The records below %d were pruned, and the tiles do not prove what they were.", size)
+		return false, nil
+	}
+	v.tree.size, v.report.Pruned = size, size
+	return true, nil
+}
+
 // chunk is the work of one goroutine at a time: bundles from to below to.
 type chunk struct {
 	from, to uint64
+	before   []byte // hashes of the level 1 tile that lie before those of the bundles
 	out      chan chunkResult
 }
 
@@ -245,21 +353,23 @@ func (v *verification) entries(progress func(done, total uint64)) error {
 	ctx, cancel := context.WithCancel(v.ctx)
 	work, order := make(chan chunk), make(chan chunk, workers)
 	readers := make([]*reader, workers)
+	from, before := v.present, v.upper[1]
 	var running sync.WaitGroup
 	for i := range readers {
 		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, hash: newHasher(), tally: newTally()}
 		readers[i] = r
 		running.Go(func() {
 			for c := range work {
-				c.out <- r.chunk(c.from, c.to)
+				c.out <- r.chunk(c)
 			}
 		})
 	}
 	running.Go(func() {
 		defer close(order)
 		defer close(work)
-		for from := uint64(0); from < bundles; from += chunkBundles {
-			c := chunk{from, min(from+chunkBundles, bundles), make(chan chunkResult, 1)}
+		for ; from < bundles; from += chunkBundles - from%chunkBundles {
+			c := chunk{from, min(from+chunkBundles-from%chunkBundles, bundles), before, make(chan chunkResult, 1)}
+			before = nil
 			select {
 			case order <- c:
 			case <-ctx.Done():
@@ -414,9 +524,9 @@ type reader struct {
 	hashes [TileWidth * sha256.Size]byte
 }
 
-func (r *reader) chunk(from, to uint64) (out chunkResult) {
-	out.nodes = make([]Hash, 0, to-from)
-	for b := from; b < to; b++ {
+func (r *reader) chunk(c chunk) (out chunkResult) {
+	out.nodes = make([]Hash, 0, c.to-c.from)
+	for b := c.from; b < c.to; b++ {
 		if out.err = r.ctx.Err(); out.err != nil {
 			return out
 		}
@@ -427,14 +537,14 @@ func (r *reader) chunk(from, to uint64) (out chunkResult) {
 	if out.broken || len(out.nodes) == 0 {
 		return out
 	}
-	want := r.tile[:0]
+	want := append(r.tile[:0], c.before...)
 	for i := range out.nodes {
 		want = append(want, out.nodes[i][:]...)
 	}
 	r.tile = want
-	gone, same, err := compareTile(r.fsys, 1, from/TileWidth, want, &r.bundle)
+	gone, same, err := compareTile(r.fsys, 1, c.from/TileWidth, want, &r.bundle)
 	if out.err = err; err == nil && !same {
-		out.tiles = append(out.tiles, tileID{1, from / TileWidth, gone})
+		out.tiles = append(out.tiles, tileID{1, c.from / TileWidth, gone})
 	}
 	return out
 }
