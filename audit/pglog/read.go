@@ -2,8 +2,10 @@ package pglog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -58,10 +60,10 @@ const readAtOnce = 2048
 
 const sqlEntries = "select seq, body from access.log_entries($1, $2, $3, $4)"
 
-// Entries yields the canonical bytes of the entries from, up to but without to, in order.
-func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint64) iter.Seq2[[]byte, error] {
+// Entries yields the canonical bytes of the entries from begin, up to but without to, in order, each time it is ranged over.
+func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, begin, to uint64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for from < to {
+		for from := begin; from < to; {
 			rows, err := l.pool.Query(ctx, sqlEntries, organisation, int64(from), int64(to), readAtOnce)
 			if err != nil {
 				yield(nil, fmt.Errorf("read the log: %w", err))
@@ -110,10 +112,50 @@ func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (H
 	if err != nil {
 		return Head{}, err
 	}
-	if err := w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, w.Next(), h.Size)); err != nil {
+	from := w.Next()
+	if first, err := l.first(ctx, organisation, from); err != nil {
+		return Head{}, err
+	} else if first > from { // what came before was pruned; its hashes are kept
+		if err := w.Skip(first, l.tiles(ctx, organisation)); err != nil {
+			return Head{}, err
+		}
+		from = first
+	}
+	if err := w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, from, h.Size)); err != nil {
 		return Head{}, err
 	}
 	return h, nil
+}
+
+// first is the number of the first entry from the given one on that is there; the given one if there is none.
+func (l *Log) first(ctx context.Context, organisation uuid.UUID, from uint64) (uint64, error) {
+	var seq int64
+	var body []byte
+	err := l.pool.QueryRow(ctx, sqlEntries, organisation, int64(from), int64(math.MaxInt64), 1).Scan(&seq, &body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return from, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	return uint64(seq), nil
+}
+
+// Consistency proves that the log at now continues the log of old entries, whose root it gives as well. now is a checkpoint
+// of the log; if the log in the database is not the one that was signed there, or not the one whose root the caller
+// knows, the proof or its check fails.
+func (l *Log) Consistency(ctx context.Context, organisation uuid.UUID, old uint64, now audit.Checkpoint) (root audit.Hash, proof []audit.Hash, err error) {
+	if now.Size == 0 && old == 0 {
+		return now.Root, nil, nil
+	}
+	r := audit.NewHashReader(now, l.tiles(ctx, organisation))
+	if root, err = audit.TreeRoot(old, r); err != nil {
+		return audit.Hash{}, nil, err
+	}
+	if proof, err = audit.ConsistencyProof(old, now.Size, r); err != nil {
+		return audit.Hash{}, nil, err
+	}
+	return root, proof, nil
 }
 
 // Proof makes the inclusion proof of one record against the present checkpoint.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"counterfoil/audit"
+	"counterfoil/audit/pglog"
 	"counterfoil/internal/chat"
 	"counterfoil/policy"
 )
@@ -96,17 +97,24 @@ func (c auditExportCmd) Run(a *app) error {
 }
 
 type auditVerifyCmd struct {
-	Dir   string `arg:"" type:"existingdir" help:"Directory of an export."`
-	Key   string `help:"Verifier key line, or a file with it. Without it the key beside the log is believed."`
-	Since string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
-	JSON  bool   `help:"For programs."`
+	Dir         string `arg:"" optional:"" type:"existingdir" help:"Directory of an export. Without it the log is checked where it lies, in the database, with its columns and its head."`
+	Org         string `help:"Organisation, by name or id; not needed when there is one."`
+	Key         string `help:"Verifier key line, or a file with it. Without it the key beside an export is believed, and of the database the service's own."`
+	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
+	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
+	JSON        bool   `help:"For programs."`
 }
 
-// Run checks an export.
+// Help is shown below the flags.
+func (auditVerifyCmd) Help() string {
+	return "Examples:\n  counterfoil audit verify\n  counterfoil audit verify ./export --key auditor/key.pub --since auditor/checkpoint-2026-03"
+}
+
+// Run checks a log.
 func (c auditVerifyCmd) Run(a *app) error {
-	o := audit.Options{Key: c.Key}
+	o := audit.Options{Key: c.Key, KeySource: "given by you", Minimum: c.PrunedBelow}
 	if b, err := os.ReadFile(c.Key); c.Key != "" && err == nil {
-		o.Key = strings.TrimSpace(string(b))
+		o.Key, o.KeySource = strings.TrimSpace(string(b)), "given by you, in the file "+c.Key
 	}
 	if c.Since != "" {
 		b, err := os.ReadFile(c.Since)
@@ -115,30 +123,138 @@ func (c auditVerifyCmd) Run(a *app) error {
 		}
 		o.Since = b
 	}
-	report, err := audit.VerifyExport(a.ctx, os.DirFS(c.Dir), o)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		if err := a.json(report); err != nil {
+	bar := audit.NewProgress(a.stderr)
+	o.Progress = bar.Update
+	var report audit.Report
+	start := time.Now()
+	if c.Dir != "" {
+		var err error
+		report, err = audit.VerifyExport(a.ctx, os.DirFS(c.Dir), o)
+		bar.Clear()
+		if err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.stdout, "%s\n%d records, %s to %s\n", report.Checkpoint.Origin, report.Records, report.First.Format(time.DateTime), report.Last.Format(time.DateTime))
-		if report.KeyFromExport {
-			fmt.Fprintln(a.stdout, "The key was taken from beside the log: this shows only that the log agrees with itself.")
+		err := a.within(c.Org, func(h *heart, org chat.Organisation) error {
+			err := h.gate.Act(a.ctx, operator(org.ID), policy.ReadAuditLog, org.ID, "audit.verify", nil)
+			if err != nil {
+				return err
+			}
+			report, err = h.log.Verify(a.ctx, org.ID, o)
+			bar.Clear()
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		for _, f := range report.Faults {
-			fmt.Fprintf(a.stdout, "FAULT %s: %s\n", f.Kind, f.Text)
-		}
+	}
+	write := report.WriteText
+	if c.JSON {
+		write = report.WriteJSON
+	}
+	if err := write(a.stdout, time.Since(start)); err != nil {
+		return err
 	}
 	if len(report.Faults) > 0 {
 		return found{}
 	}
-	if !c.JSON {
-		fmt.Fprintln(a.stdout, "The log is whole.")
-	}
 	return nil
+}
+
+type auditConsistencyCmd struct {
+	Old string `arg:"" help:"The earlier state: a file with a checkpoint, or a number of records."`
+	New string `arg:"" optional:"" help:"The later state, likewise; without it the present one."`
+	Out string `help:"File for the proof, as a witness takes it (C2SP tlog-witness)."`
+	Org string `help:"Organisation, by name or id; not needed when there is one."`
+}
+
+// Help is shown below the flags.
+func (auditConsistencyCmd) Help() string {
+	return "Examples:\n  counterfoil audit consistency auditor/checkpoint-2026-03\n" +
+		"  counterfoil audit consistency 300 ./export/checkpoint --out update && curl --data-binary @update http://witness.example/add-checkpoint"
+}
+
+// Run proves that the log only grew.
+func (c auditConsistencyCmd) Run(a *app) error {
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		head, err := h.log.Head(a.ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		old, err := c.state(h, head, c.Old)
+		if err != nil {
+			return err
+		}
+		now := state{signed: head.Checkpoint}
+		if c.New != "" {
+			if now, err = c.state(h, head, c.New); err != nil {
+				return err
+			}
+			if now.signed == nil && now.Size != head.Size {
+				return usageError{fmt.Sprintf("no signed checkpoint of %d records is at hand: give the file with it", now.Size)}
+			}
+		}
+		if now.signed == nil || c.New == "" {
+			now.signed = head.Checkpoint
+			if now.Checkpoint, err = h.log.Checkpoint(head); err != nil {
+				return err
+			}
+		}
+		if old.Size > now.Size {
+			return usageError{fmt.Sprintf("%d records are not earlier than %d", old.Size, now.Size)}
+		}
+		err = h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.consistency",
+			map[string]string{"old": strconv.FormatUint(old.Size, 10), "new": strconv.FormatUint(now.Size, 10)})
+		if err != nil {
+			return err
+		}
+		root, proof, err := h.log.Consistency(a.ctx, o.ID, old.Size, now.Checkpoint)
+		if err != nil {
+			return err
+		}
+		if old.signed == nil {
+			old.Root = root
+		}
+		if err := audit.VerifyConsistency(old.Size, old.Root, now.Size, now.Root, proof); err != nil {
+			fmt.Fprintf(a.stdout, "THE LOG DOES NOT CONTINUE the checkpoint of %d records: its first %d records are others. It was written anew.\n", old.Size, old.Size)
+			return found{}
+		}
+		var update bytes.Buffer
+		if err := audit.WriteUpdate(&update, old.Size, proof, now.signed); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stdout, "The log of %d records continues that of %d: its first %d records are the same (%d hashes prove it).\n", now.Size, old.Size, old.Size, len(proof))
+		if old.signed == nil {
+			fmt.Fprintf(a.stdout, "The root of %d records is %s; give a file with a checkpoint you kept to have it compared.\n", old.Size, old.Root)
+		}
+		if c.Out == "" {
+			return nil
+		}
+		if err := os.WriteFile(c.Out, update.Bytes(), 0o600); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stdout, "Wrote %s, which a witness takes as it is\n", c.Out)
+		return nil
+	})
+}
+
+// state is one of the two ends of a consistency proof. Of a number of records only the size is known.
+type state struct {
+	audit.Checkpoint
+	signed []byte
+}
+
+// state reads an argument.
+func (auditConsistencyCmd) state(h *heart, head pglog.Head, argument string) (state, error) {
+	if size, err := strconv.ParseUint(argument, 10, 63); err == nil {
+		return state{Checkpoint: audit.Checkpoint{Size: size}}, nil
+	}
+	signed, err := os.ReadFile(argument)
+	if err != nil {
+		return state{}, usageError{argument + " is neither a number of records nor a file with a checkpoint"}
+	}
+	c, err := h.log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: signed})
+	return state{c, signed}, err
 }
 
 type auditProofCmd struct {

@@ -42,10 +42,11 @@ type cli struct {
 		List   widgetListCmd   `cmd:"" help:"List the widgets of an organisation."`
 	} `cmd:"" help:"Widgets: places on websites where visitors may write."`
 	Audit struct {
-		List   auditListCmd   `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
-		Export auditExportCmd `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
-		Verify auditVerifyCmd `cmd:"" help:"Check an export, as counterfoil-verify does."`
-		Proof  auditProofCmd  `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
+		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
+		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
+		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
+		Proof       auditProofCmd       `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
+		Consistency auditConsistencyCmd `cmd:"" help:"Prove that the log only grew between two checkpoints."`
 	} `cmd:"" help:"The append-only log."`
 	Policy struct {
 		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
