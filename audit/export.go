@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -34,7 +35,10 @@ type ExportWriter struct {
 	dirs    map[string]bool      // directories that gained a name, to be synced
 	skip    uint64               // entries before this one are pruned
 	pruned  TileReader           // and these are their hashes
+	keep    bool                 // checkpoints beside the newest one
 	done    bool
+
+	write func(f *os.File, data []byte) error // writes, syncs and closes
 }
 
 // OpenExport opens or creates an export directory for the log with the verifier key vkey. An error says that the
@@ -44,7 +48,7 @@ func OpenExport(dir, vkey string) (*ExportWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open export: verifier key: %w", err)
 	}
-	w := &ExportWriter{dir: filepath.Clean(dir), vkey: vkey, verifier: verifier, dirs: make(map[string]bool)}
+	w := &ExportWriter{dir: filepath.Clean(dir), vkey: vkey, verifier: verifier, dirs: make(map[string]bool), write: writeSync}
 	switch key, err := os.ReadFile(filepath.Join(dir, keyFile)); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -108,6 +112,13 @@ func (w *ExportWriter) Skip(minimum uint64, read TileReader) error {
 	w.skip, w.pruned = minimum, read
 	return nil
 }
+
+// Have returns the checkpoint of what the directory held when it was opened; its origin is empty if there was none.
+func (w *ExportWriter) Have() Checkpoint { return w.have }
+
+// KeepCheckpoints makes Write leave every checkpoint in the file checkpoints/SIZE as well, where none is ever replaced: so
+// what was once shown stays where outsiders can compare it.
+func (w *ExportWriter) KeepCheckpoints() { w.keep = true }
 
 // Write brings the directory to the given signed checkpoint. entries yields the canonical bytes of the entries from
 // [ExportWriter.Next] on, or from the one that Skip named; each is used only until the next is asked for, those beyond the
@@ -262,6 +273,11 @@ func (w *ExportWriter) publish(c Checkpoint, signed []byte) error {
 	if err := w.create(keyFile, []byte(w.vkey+"\n")); err != nil {
 		return err
 	}
+	if w.keep {
+		if err := w.keepCheckpoint(c, signed); err != nil {
+			return err
+		}
+	}
 	for dir := range w.dirs {
 		if err := syncDir(dir); err != nil {
 			return err
@@ -271,6 +287,23 @@ func (w *ExportWriter) publish(c Checkpoint, signed []byte) error {
 		return err
 	}
 	return w.dropPartials(c)
+}
+
+// keepCheckpoint writes a checkpoint under its size. One that is there must say the same; it may bear other signatures.
+func (w *ExportWriter) keepCheckpoint(c Checkpoint, signed []byte) error {
+	name := "checkpoints/" + strconv.FormatUint(c.Size, 10)
+	there, err := os.ReadFile(filepath.Join(w.dir, name))
+	if err == nil && !bytes.HasPrefix(signed, there) {
+		old, err := OpenCheckpoint(there, w.verifier)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if old != c {
+			return fmt.Errorf("%w: %s is of another history", ErrFork, name)
+		}
+		return nil
+	}
+	return w.create(name, signed)
 }
 
 // dropPartials removes the partial files of the former checkpoint whose full files are there now.
@@ -316,7 +349,7 @@ func (w *ExportWriter) create(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return writeSync(f, data)
+	return w.write(f, data)
 }
 
 // replace writes a file so that either its former or its new content is there, whatever happens.
@@ -326,7 +359,7 @@ func (w *ExportWriter) replace(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	err = writeSync(f, data)
+	err = w.write(f, data)
 	if err == nil {
 		err = os.Chmod(f.Name(), 0o644)
 	}
