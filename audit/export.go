@@ -56,7 +56,7 @@ func OpenExport(dir, vkey string) (*ExportWriter, error) {
 	case string(bytes.TrimSpace(key)) != vkey:
 		return nil, fmt.Errorf("open export: %s holds another key", keyFile)
 	}
-	switch signed, err := os.ReadFile(filepath.Join(dir, checkpointFile)); {
+	switch signed, err := os.ReadFile(filepath.Join(dir, CheckpointFile)); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("open export: %w", err)
@@ -119,6 +119,14 @@ func (w *ExportWriter) Have() Checkpoint { return w.have }
 // KeepCheckpoints makes Write leave every checkpoint in the file checkpoints/SIZE as well, where none is ever replaced: so
 // what was once shown stays where outsiders can compare it.
 func (w *ExportWriter) KeepCheckpoints() { w.keep = true }
+
+// KeepCosigned puts a checkpoint that a witness has cosigned beside the newest one, which need not be cosigned.
+func (w *ExportWriter) KeepCosigned(signed []byte) error {
+	if err := w.replace(CosignedFile, signed); err != nil {
+		return fmt.Errorf("write export: %w", err)
+	}
+	return nil
+}
 
 // Write brings the directory to the given signed checkpoint. entries yields the canonical bytes of the entries from
 // [ExportWriter.Next] on, or from the one that Skip named; each is used only until the next is asked for, those beyond the
@@ -283,7 +291,7 @@ func (w *ExportWriter) publish(c Checkpoint, signed []byte) error {
 			return err
 		}
 	}
-	if err := w.replace(checkpointFile, signed); err != nil {
+	if err := w.replace(CheckpointFile, signed); err != nil {
 		return err
 	}
 	return w.dropPartials(c)

@@ -160,12 +160,12 @@ func (v *verification) run(o Options) error {
 	if err != nil {
 		return fmt.Errorf("read key: %w", err)
 	}
-	signed, err := readFile(v.fsys, checkpointFile, 1<<20, nil)
+	signed, err := readFile(v.fsys, CheckpointFile, 1<<20, nil)
 	if err != nil {
 		return fmt.Errorf("this is no export: %w", err)
 	}
 	if v.c, err = OpenCheckpoint(signed, verifier); err != nil {
-		v.checkpointFault(checkpointFile, err)
+		v.checkpointFault(CheckpointFile, err)
 		return nil
 	}
 	v.report.Checkpoint = v.c
@@ -236,7 +236,7 @@ func (v *verification) since() error {
 	switch {
 	case !v.report.HasSince:
 	case old.Size > v.c.Size:
-		v.fault(Inconsistent, int64(v.c.Size), checkpointFile,
+		v.fault(Inconsistent, int64(v.c.Size), CheckpointFile,
 			"The log had %d records and now has %d: it was rolled back or cut.", old.Size, v.c.Size)
 	case old.Size == 0 || old.Size == v.c.Size:
 		want := v.c.Root
@@ -244,7 +244,7 @@ func (v *verification) since() error {
 			want = NewTree().Root()
 		}
 		if old.Root != want {
-			v.fault(Inconsistent, -1, checkpointFile, "The same key signed another history of the same %d records.", old.Size)
+			v.fault(Inconsistent, -1, CheckpointFile, "The same key signed another history of the same %d records.", old.Size)
 		}
 	case len(v.report.Faults) == 0:
 		root, err := tlog.TreeHash(int64(old.Size), NewHashReader(v.c, DirTiles(v.fsys)))
@@ -252,7 +252,7 @@ func (v *verification) since() error {
 			return err
 		}
 		if root != old.Root {
-			v.fault(Inconsistent, -1, checkpointFile,
+			v.fault(Inconsistent, -1, CheckpointFile,
 				"The first %d records are not those the earlier checkpoint was signed for: the same key signed two histories.", old.Size)
 		}
 	}

@@ -1,13 +1,13 @@
 set local role counterfoil_access;
 
 -- Where every log stands, so that what is published can be kept up to date.
-create function access.log_heads() returns table (organisation_id uuid, origin text, size bigint)
+create function access.log_heads() returns table (organisation_id uuid, origin text, size bigint, last_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare o uuid;
 begin
   for o in select c.organisation_id from access.organisations() c loop
     perform access.enter(o);
-    return query select h.organisation_id, h.origin, h.size from audit.head h where h.organisation_id = o;
+    return query select h.organisation_id, h.origin, h.size, case when h.size = 0 then 'epoch' else h.last_at end from audit.head h where h.organisation_id = o;
   end loop;
 end $$;
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -97,6 +98,36 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, begin, to uin
 	}
 }
 
+const sqlHeads = "select organisation_id, origin, size, last_at from access.log_heads()"
+
+// Standing is where one organisation's log stands, without its checkpoint.
+type Standing struct {
+	Organisation uuid.UUID
+	Origin       string
+	Size         uint64
+	LastAt       time.Time // of the last record
+}
+
+// Standings reads where all logs stand.
+func (l *Log) Standings(ctx context.Context) ([]Standing, error) {
+	rows, err := l.pool.Query(ctx, sqlHeads)
+	if err != nil {
+		return nil, fmt.Errorf("read the heads of all logs: %w", err)
+	}
+	var all []Standing
+	var s Standing
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&s.Organisation, &s.Origin, &size, &s.LastAt}, func() error {
+		s.Size = uint64(size)
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the heads of all logs: %w", err)
+	}
+	return all, nil
+}
+
 // Export brings the directory dir up to the log's present checkpoint, as C2SP tlog-tiles that outside tools read. It
 // says at which size it stands now.
 func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (Head, error) {
@@ -112,19 +143,21 @@ func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (H
 	if err != nil {
 		return Head{}, err
 	}
+	return h, l.Write(ctx, organisation, w, h)
+}
+
+// Write brings an export up to h, whose checkpoint may bear the signatures of witnesses as well.
+func (l *Log) Write(ctx context.Context, organisation uuid.UUID, w *audit.ExportWriter, h Head) error {
 	from := w.Next()
 	if first, err := l.first(ctx, organisation, from); err != nil {
-		return Head{}, err
+		return err
 	} else if first > from { // what came before was pruned; its hashes are kept
 		if err := w.Skip(first, l.tiles(ctx, organisation)); err != nil {
-			return Head{}, err
+			return err
 		}
 		from = first
 	}
-	if err := w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, from, h.Size)); err != nil {
-		return Head{}, err
-	}
-	return h, nil
+	return w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, from, h.Size))
 }
 
 // first is the number of the first entry from the given one on that is there; the given one if there is none.
