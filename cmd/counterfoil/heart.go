@@ -20,6 +20,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
@@ -41,6 +42,8 @@ type heart struct {
 	store  *store.Store
 	log    *pglog.Log
 	gate   *access.Gate
+
+	publisher *publish.Publisher
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -58,7 +61,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_tile(uuid,integer,bigint,integer)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_heads()') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -77,7 +80,11 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	if h.publisher, err = newPublisher(c, h.log, logger, tracer); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
 	if err := h.agree(ctx, all); err != nil {
 		pool.Close()
 		return nil, err

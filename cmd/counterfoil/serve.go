@@ -174,6 +174,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		}
 	})
 	s.background(s.dropTickets)
+	s.background(s.heart.publisher.Run)
 
 	public := s.router()
 	visitors.Routes(public)
@@ -361,7 +362,7 @@ func (s *service) health(r chi.Router) {
 			web.Problem(w, http.StatusServiceUnavailable, "database", "The database does not answer; nothing is disclosed until it does.")
 			return
 		}
-		_, _ = io.WriteString(w, "ready\n")
+		s.ready(w, r.WithContext(ctx))
 	})
 }
 

@@ -109,6 +109,9 @@ func converse(who principal.Principal, audience string, scene Scene) question {
 
 func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant, receipt pglog.Receipt, scene Scene, after int64, limit int) ([]Message[A], error) {
 	organisation, conversation := scene.Conversation.Organisation, scene.Conversation.ID
+	if err := g.stands(ctx, organisation, true); err != nil { // the record may be an hour old
+		return nil, err
+	}
 	rows, err := g.pool.Query(ctx, "select seq, kind, by_party, by_id, client_id, created_at, body, wrapped from access.take_messages($1, $2, $3, $4)",
 		organisation, int64(receipt.Index()), after, limit)
 	if err != nil {
