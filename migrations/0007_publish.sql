@@ -1,3 +1,61 @@
+set local role counterfoil_audit;
+
+create table audit.epoch (
+  organisation_id uuid not null,
+  epoch           int not null check (epoch > 0),
+  log_id          uuid not null,
+  origin          text not null,
+  size            bigint not null,
+  closed_at       timestamptz not null default now(),
+  primary key (organisation_id, epoch),
+  constraint epoch_log unique (log_id)
+);
+comment on table  audit.epoch is 'Logs that were closed because they did not continue what was published of them. Their rows are those of the log, under an id of their own.';
+comment on column audit.epoch.organisation_id is 'Tenant.';
+comment on column audit.epoch.epoch is 'Which of its logs, from 1.';
+comment on column audit.epoch.log_id is 'What stands for the organisation in the rows of the closed log.';
+comment on column audit.epoch.origin is 'Origin line of its checkpoints.';
+comment on column audit.epoch.size is 'Number of its entries.';
+comment on column audit.epoch.closed_at is 'When the next one was begun.';
+create trigger append_only before update or delete on audit.epoch for each row execute function audit.refuse();
+create trigger no_truncate before truncate on audit.epoch for each statement execute function audit.refuse();
+alter table audit.epoch enable always trigger append_only;
+alter table audit.epoch enable always trigger no_truncate;
+alter table audit.epoch enable row level security;
+alter table audit.epoch force row level security;
+create policy own_organisation on audit.epoch to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation());
+grant select on audit.epoch to counterfoil_access;
+
+-- A closed log's last time is infinite, and no record can be as late as that: so nothing can follow it.
+alter table audit.record add constraint record_time_finite check (isfinite(at));
+
+-- Closes the log of an organisation and begins the next one, if it is still as it was when that was decided. This moves
+-- rows of tables that otherwise only grow, so no role of the service may call it: it takes the superuser.
+create function audit.begin_epoch(p_organisation uuid, p_log uuid, p_size bigint, p_checkpoint text, p_origin text, p_new_checkpoint text) returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare t record; was_origin text; what text;
+begin
+  lock table audit.head, audit.record, audit.tile, audit.node in access exclusive mode;
+  select h.origin into was_origin from audit.head h where h.organisation_id = p_organisation and h.size = p_size and h.checkpoint = p_checkpoint;
+  if not found then raise exception 'the log is not as it was when its end was decided'; end if;
+  create temporary table triggers on commit drop as
+    select g.tgrelid::regclass as on_table, g.tgname as name from pg_trigger g join pg_class c on c.oid = g.tgrelid
+    where c.relnamespace = 'audit'::regnamespace and c.relname <> 'epoch' and not g.tgisinternal and g.tgenabled = 'A';
+  for t in select on_table, name from pg_temp.triggers loop execute format('alter table %s disable trigger %I', t.on_table, t.name); end loop;
+  foreach what in array array['head','record','tile','node'] loop
+    execute format('update audit.%I set organisation_id = $1 where organisation_id = $2', what) using p_log, p_organisation;
+  end loop;
+  update audit.head set last_at = 'infinity' where organisation_id = p_log;
+  for t in select on_table, name from pg_temp.triggers loop execute format('alter table %s enable always trigger %I', t.on_table, t.name); end loop;
+  insert into audit.epoch (organisation_id, epoch, log_id, origin, size)
+    select p_organisation, count(*) + 1, p_log, was_origin, p_size from audit.epoch e where e.organisation_id = p_organisation;
+  insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at) values (p_organisation, p_origin, 0, '', p_new_checkpoint, '-infinity');
+  delete from access.ticket where organisation_id = p_organisation; -- they name records by number
+  update chat.organisation set log_origin = p_origin where organisation_id = p_organisation;
+end $$;
+revoke all on function audit.begin_epoch(uuid, uuid, bigint, text, text, text) from public;
+
+reset role;
 set local role counterfoil_access;
 
 -- Where every log stands, so that what is published can be kept up to date.
@@ -12,13 +70,13 @@ begin
 end $$;
 
 -- Everything the head says, and whether there are records that it does not cover, for verifying the log where it lies.
-create function access.log_state(p_organisation uuid, out origin text, out size bigint, out frontier bytea, out checkpoint text, out last_at timestamptz, out beyond boolean)
+create function access.log_state(p_organisation uuid, out origin text, out size bigint, out frontier bytea, out checkpoint text, out last_at timestamptz, out closed boolean, out beyond boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
-  select h.origin, h.size, h.frontier, h.checkpoint, case when h.size = 0 then 'epoch' else h.last_at end,
+  select h.origin, h.size, h.frontier, h.checkpoint, case when isfinite(h.last_at) then h.last_at else 'epoch' end, h.last_at = 'infinity',
       exists (select from audit.record r where r.organisation_id = p_organisation and r.seq >= h.size)
-    into strict origin, size, frontier, checkpoint, last_at, beyond
+    into strict origin, size, frontier, checkpoint, last_at, closed, beyond
     from audit.head h where h.organisation_id = p_organisation;
 end $$;
 
@@ -32,6 +90,14 @@ begin
     from audit.record r where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq;
 end $$;
 
-revoke all on function access.log_heads(), access.log_state(uuid), access.log_rows(uuid, bigint, bigint) from public;
-grant execute on function access.log_heads(), access.log_state(uuid), access.log_rows(uuid, bigint, bigint) to counterfoil_service;
+-- The closed logs of an organisation.
+create function access.epochs(p_organisation uuid) returns table (epoch int, log_id uuid, origin text, size bigint, closed_at timestamptz)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select e.epoch, e.log_id, e.origin, e.size, e.closed_at from audit.epoch e where e.organisation_id = p_organisation order by e.epoch;
+end $$;
+
+revoke all on function access.log_heads(), access.log_state(uuid), access.epochs(uuid), access.log_rows(uuid, bigint, bigint) from public;
+grant execute on function access.log_heads(), access.log_state(uuid), access.epochs(uuid), access.log_rows(uuid, bigint, bigint) to counterfoil_service;
 reset role;

@@ -128,6 +128,52 @@ func (l *Log) Standings(ctx context.Context) ([]Standing, error) {
 	return all, nil
 }
 
+const sqlEpochs = "select epoch, log_id, origin, size, closed_at from access.epochs($1)"
+
+// Epoch is a log of an organisation that was closed, because it did not continue what was published of it. Whatever
+// reads a log reads it too, under its LogID; nothing can be appended to it.
+type Epoch struct {
+	Epoch    int
+	LogID    uuid.UUID
+	Origin   string
+	Size     uint64
+	ClosedAt time.Time
+}
+
+// Epochs reads which logs of an organisation were closed.
+func (l *Log) Epochs(ctx context.Context, organisation uuid.UUID) ([]Epoch, error) {
+	rows, err := l.pool.Query(ctx, sqlEpochs, organisation)
+	if err != nil {
+		return nil, fmt.Errorf("read the closed logs: %w", err)
+	}
+	var all []Epoch
+	var e Epoch
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&e.Epoch, &e.LogID, &e.Origin, &size, &e.ClosedAt}, func() error {
+		e.Size = uint64(size)
+		all = append(all, e)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the closed logs: %w", err)
+	}
+	return all, nil
+}
+
+// NextEpoch gives what a log is begun anew with, after h: its origin and the checkpoint of its being empty, and the id under
+// which the old one is kept. Only the superuser can do it (audit.begin_epoch).
+func (l *Log) NextEpoch(organisation uuid.UUID, h Head) (next Head, kept uuid.UUID, err error) {
+	next.Origin = audit.NextOrigin(h.Origin)
+	signer, err := l.key.For(next.Origin)
+	if err != nil {
+		return Head{}, uuid.Nil, err
+	}
+	if next.Checkpoint, err = signer.Sign(0, audit.NewTree().Root()); err != nil {
+		return Head{}, uuid.Nil, err
+	}
+	return next, uuid.NewSHA1(organisation, []byte(h.Origin)), nil
+}
+
 // Export brings the directory dir up to the log's present checkpoint, as C2SP tlog-tiles that outside tools read. It
 // says at which size it stands now.
 func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (Head, error) {

@@ -19,7 +19,7 @@ import (
 	"counterfoil/audit"
 )
 
-const sqlState = "select origin, size, frontier, checkpoint, last_at, beyond from access.log_state($1)"
+const sqlState = "select origin, size, frontier, checkpoint, last_at, closed, beyond from access.log_state($1)"
 
 // Verify checks a log where it lies, in the database: all that [audit.VerifyExport] checks, and the columns beside the
 // records and the head as well, which no export shows. Without a key in o it is the log's own that counts.
@@ -28,8 +28,8 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 	var size int64
 	var frontier, checkpoint []byte
 	var lastAt time.Time
-	var beyond bool
-	if err := l.pool.QueryRow(ctx, sqlState, organisation).Scan(&origin, &size, &frontier, &checkpoint, &lastAt, &beyond); err != nil {
+	var closed, beyond bool
+	if err := l.pool.QueryRow(ctx, sqlState, organisation).Scan(&origin, &size, &frontier, &checkpoint, &lastAt, &closed, &beyond); err != nil {
 		return audit.Report{}, fmt.Errorf("read the head of the log: %w", err)
 	}
 	if o.Key == "" {
@@ -56,7 +56,7 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 		head("The head has another size or origin than its checkpoint: nothing can be recorded.")
 	case err != nil || tree.Root() != r.Checkpoint.Root:
 		head("The frontier in the head does not lead to the root of its checkpoint: the next record would begin another history.")
-	case r.Records > 0 && len(r.Faults) == 0 && !lastAt.Equal(r.Last):
+	case r.Records > 0 && len(r.Faults) == 0 && !closed && !lastAt.Equal(r.Last):
 		head("The time in the head is not that of the last record.")
 	}
 	if beyond {

@@ -149,7 +149,7 @@ func (p *Publisher) look(ctx context.Context, organisation uuid.UUID) (standing,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old, known := p.logs[organisation]; known && old.origin == s.origin {
-		return old, nil // another was faster
+		return old, nil // another was faster, and may have published since
 	}
 	p.logs[organisation] = s
 	return s, nil
@@ -226,7 +226,10 @@ func frozen(organisation uuid.UUID, why string) error {
 	return fmt.Errorf("%w: %s. Nothing is recorded or disclosed. Put the newer database back, or begin a new log with: counterfoil audit recover --org %s", ErrFrozen, why, organisation)
 }
 
-// Run publishes until ctx ends.
+// lastRound bounds what is still published when the service stops.
+const lastRound = 5 * time.Second
+
+// Run publishes until ctx ends, and then once more.
 func (p *Publisher) Run(ctx context.Context) {
 	tick := time.NewTicker(p.Interval)
 	defer tick.Stop()
@@ -236,6 +239,11 @@ func (p *Publisher) Run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRound)
+			defer cancel()
+			if err := p.Publish(last); err != nil {
+				p.tell("the end of the logs is not published", "error", err)
+			}
 			return
 		case <-tick.C:
 		}
@@ -261,7 +269,7 @@ func (p *Publisher) one(ctx context.Context, l pglog.Standing) error {
 	s, known := p.logs[l.Organisation]
 	p.mu.RUnlock()
 	if !known || s.origin != l.Origin {
-		p.forget(l.Organisation, l.Origin)
+		p.Forget(l.Organisation)
 		var err error
 		if s, err = p.look(ctx, l.Organisation); err != nil {
 			return err
@@ -297,13 +305,11 @@ func (p *Publisher) asks(s standing) bool {
 	return p.Witness != nil && !now.Before(p.silent.until) && !now.Before(s.refused.until)
 }
 
-// forget drops what is known of a log that has another origin now.
-func (p *Publisher) forget(organisation uuid.UUID, origin string) {
+// Forget drops what is known of a log, because it was begun anew: the next question looks again.
+func (p *Publisher) Forget(organisation uuid.UUID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.logs[organisation].origin != origin {
-		delete(p.logs, organisation)
-	}
+	delete(p.logs, organisation)
 }
 
 // write publishes one log as it stands now.

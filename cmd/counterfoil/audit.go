@@ -12,14 +12,47 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/chat"
 	"counterfoil/policy"
 )
 
+// whichLog names a log in the database.
+type whichLog struct {
+	Org   string `help:"Organisation, by name or id; not needed when there is one."`
+	Epoch int    `help:"A log that was closed when a new one was begun, counted from 1; without it the present one." placeholder:"N"`
+}
+
+// read connects, records that the log is read, and runs f with the id under which the log lies.
+func (w whichLog) read(a *app, action string, facts map[string]string, f func(h *heart, log uuid.UUID) error) error {
+	return a.within(w.Org, func(h *heart, o chat.Organisation) error {
+		id := o.ID
+		if w.Epoch != 0 {
+			closed, err := h.log.Epochs(a.ctx, o.ID)
+			if err != nil {
+				return err
+			}
+			if w.Epoch < 0 || w.Epoch > len(closed) {
+				return usageError{fmt.Sprintf("%d logs of this organisation were closed: there is no epoch %d", len(closed), w.Epoch)}
+			}
+			id = closed[w.Epoch-1].LogID
+			if facts == nil {
+				facts = make(map[string]string)
+			}
+			facts["epoch"] = strconv.Itoa(w.Epoch)
+		}
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, action, facts); err != nil {
+			return err
+		}
+		return f(h, id)
+	})
+}
+
 type auditListCmd struct {
-	Org  string `help:"Organisation, by name or id; not needed when there is one."`
+	whichLog
 	Last uint64 `help:"How many of the newest records." default:"50"`
 	JSON bool   `help:"For programs: the canonical records, one a line."`
 }
@@ -31,11 +64,8 @@ func (auditListCmd) Help() string {
 
 // Run lists records.
 func (c auditListCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.list", map[string]string{"last": strconv.FormatUint(c.Last, 10)}); err != nil {
-			return err
-		}
-		head, err := h.log.Head(a.ctx, o.ID)
+	return c.read(a, "audit.list", map[string]string{"last": strconv.FormatUint(c.Last, 10)}, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Head(a.ctx, log)
 		if err != nil {
 			return err
 		}
@@ -44,7 +74,7 @@ func (c auditListCmd) Run(a *app) error {
 		if !c.JSON {
 			fmt.Fprintln(t, "#\tTIME (UTC)\tWHAT\tDECISION\tWHO\tABOUT\tFIELDS\tRULE")
 		}
-		for body, err := range h.log.Entries(a.ctx, o.ID, from, head.Size) {
+		for body, err := range h.log.Entries(a.ctx, log, from, head.Size) {
 			if err != nil {
 				return err
 			}
@@ -71,8 +101,8 @@ func party(p audit.Party) string {
 }
 
 type auditExportCmd struct {
+	whichLog
 	Dir string `arg:"" help:"Directory to write to; an earlier export of the same log is continued."`
-	Org string `help:"Organisation, by name or id; not needed when there is one."`
 }
 
 // Help is shown below the flags.
@@ -82,11 +112,8 @@ func (auditExportCmd) Help() string {
 
 // Run exports.
 func (c auditExportCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.export", nil); err != nil {
-			return err
-		}
-		head, err := h.log.Export(a.ctx, o.ID, c.Dir)
+	return c.read(a, "audit.export", nil, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Export(a.ctx, log, c.Dir)
 		if err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
@@ -97,8 +124,8 @@ func (c auditExportCmd) Run(a *app) error {
 }
 
 type auditVerifyCmd struct {
+	whichLog
 	Dir         string `arg:"" optional:"" type:"existingdir" help:"Directory of an export. Without it the log is checked where it lies, in the database, with its columns and its head."`
-	Org         string `help:"Organisation, by name or id; not needed when there is one."`
 	Key         string `help:"Verifier key line, or a file with it. Without it the key beside an export is believed, and of the database the service's own."`
 	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
 	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
@@ -135,12 +162,8 @@ func (c auditVerifyCmd) Run(a *app) error {
 			return err
 		}
 	} else {
-		err := a.within(c.Org, func(h *heart, org chat.Organisation) error {
-			err := h.gate.Act(a.ctx, operator(org.ID), policy.ReadAuditLog, org.ID, "audit.verify", nil)
-			if err != nil {
-				return err
-			}
-			report, err = h.log.Verify(a.ctx, org.ID, o)
+		err := c.read(a, "audit.verify", nil, func(h *heart, log uuid.UUID) (err error) {
+			report, err = h.log.Verify(a.ctx, log, o)
 			bar.Clear()
 			return err
 		})
@@ -165,7 +188,7 @@ type auditConsistencyCmd struct {
 	Old string `arg:"" help:"The earlier state: a file with a checkpoint, or a number of records."`
 	New string `arg:"" optional:"" help:"The later state, likewise; without it the present one."`
 	Out string `help:"File for the proof, as a witness takes it (C2SP tlog-witness)."`
-	Org string `help:"Organisation, by name or id; not needed when there is one."`
+	whichLog
 }
 
 // Help is shown below the flags.
@@ -176,8 +199,8 @@ func (auditConsistencyCmd) Help() string {
 
 // Run proves that the log only grew.
 func (c auditConsistencyCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		head, err := h.log.Head(a.ctx, o.ID)
+	return c.read(a, "audit.consistency", nil, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Head(a.ctx, log)
 		if err != nil {
 			return err
 		}
@@ -203,12 +226,7 @@ func (c auditConsistencyCmd) Run(a *app) error {
 		if old.Size > now.Size {
 			return usageError{fmt.Sprintf("%d records are not earlier than %d", old.Size, now.Size)}
 		}
-		err = h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.consistency",
-			map[string]string{"old": strconv.FormatUint(old.Size, 10), "new": strconv.FormatUint(now.Size, 10)})
-		if err != nil {
-			return err
-		}
-		root, proof, err := h.log.Consistency(a.ctx, o.ID, old.Size, now.Checkpoint)
+		root, proof, err := h.log.Consistency(a.ctx, log, old.Size, now.Checkpoint)
 		if err != nil {
 			return err
 		}
@@ -260,7 +278,7 @@ func (auditConsistencyCmd) state(h *heart, head pglog.Head, argument string) (st
 type auditProofCmd struct {
 	Index uint64 `arg:"" help:"Number of the record."`
 	Out   string `help:"File for the proof (C2SP tlog-proof); the record goes beside it as .json." default:"record.tlog-proof"`
-	Org   string `help:"Organisation, by name or id; not needed when there is one."`
+	whichLog
 }
 
 // Help is shown below the flags.
@@ -270,12 +288,8 @@ func (auditProofCmd) Help() string {
 
 // Run writes a proof.
 func (c auditProofCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)})
-		if err != nil {
-			return err
-		}
-		entry, proof, err := h.log.Proof(a.ctx, o.ID, c.Index)
+	return c.read(a, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)}, func(h *heart, log uuid.UUID) error {
+		entry, proof, err := h.log.Proof(a.ctx, log, c.Index)
 		if err != nil {
 			return err
 		}

@@ -241,11 +241,18 @@ func (migrateCmd) Run(a *app) error {
 
 // operator names whoever runs the command.
 func operator(organisation uuid.UUID) principal.Operator {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
+	return principal.NewOperator(organisation, operatorName())
+}
+
+// operatorName is the operating system user who runs the command, before sudo made another of him.
+func operatorName() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
 	}
-	return principal.NewOperator(organisation, name)
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
 }
 
 // organisation finds the one a command is about: by name or id, or the only one there is.
