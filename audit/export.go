@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/mod/sumdb/note"
@@ -27,8 +28,9 @@ type ExportWriter struct {
 	dir      string
 	vkey     string
 	verifier note.Verifier
-	have     Checkpoint // of what the directory held at first; size 0 if nothing
-	tree     Tree       // at Next
+	previous []note.Verifier // of keys that sign no more, or soon will not
+	have     Checkpoint      // of what the directory held at first; size 0 if nothing
+	tree     Tree            // at Next
 
 	bundle  []byte               // entries of the bundle being filled
 	pending [maxLevel + 1][]byte // hashes of the tile being filled, by level
@@ -36,23 +38,34 @@ type ExportWriter struct {
 	skip    uint64               // entries before this one are pruned
 	pruned  TileReader           // and these are their hashes
 	keep    bool                 // checkpoints beside the newest one
+	newKey  bool                 // key.pub holds a previous key
 	done    bool
 
 	write func(f *os.File, data []byte) error // writes, syncs and closes
 }
 
-// OpenExport opens or creates an export directory for the log with the verifier key vkey. An error says that the
-// directory belongs to another key or is damaged; it has not been changed then.
-func OpenExport(dir, vkey string) (*ExportWriter, error) {
+// OpenExport opens or creates an export directory for the log with the verifier key vkey. What lies there may be of a
+// previous key; Write then puts the present one in its place. An error says that the directory belongs to another key or
+// is damaged; it has not been changed then.
+func OpenExport(dir, vkey string, previous ...string) (*ExportWriter, error) {
 	verifier, err := note.NewVerifier(vkey)
 	if err != nil {
 		return nil, fmt.Errorf("open export: verifier key: %w", err)
 	}
 	w := &ExportWriter{dir: filepath.Clean(dir), vkey: vkey, verifier: verifier, dirs: make(map[string]bool), write: writeSync}
+	for _, old := range previous {
+		v, err := note.NewVerifier(old)
+		if err != nil {
+			return nil, fmt.Errorf("open export: previous verifier key: %w", err)
+		}
+		w.previous = append(w.previous, v)
+	}
 	switch key, err := os.ReadFile(filepath.Join(dir, keyFile)); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("open export: %w", err)
+	case slices.Contains(previous, string(bytes.TrimSpace(key))):
+		w.newKey = true
 	case string(bytes.TrimSpace(key)) != vkey:
 		return nil, fmt.Errorf("open export: %s holds another key", keyFile)
 	}
@@ -61,7 +74,7 @@ func OpenExport(dir, vkey string) (*ExportWriter, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open export: %w", err)
 	default:
-		if w.have, err = OpenCheckpoint(signed, verifier); err != nil {
+		if w.have, err = OpenCheckpoint(signed, verifier, w.previous...); err != nil {
 			return nil, fmt.Errorf("open export: the checkpoint there: %w", err)
 		}
 		if err := w.restore(); err != nil {
@@ -278,7 +291,11 @@ func (w *ExportWriter) publish(c Checkpoint, signed []byte) error {
 			}
 		}
 	}
-	if err := w.create(keyFile, []byte(w.vkey+"\n")); err != nil {
+	putKey := w.create
+	if w.newKey {
+		putKey = w.replace
+	}
+	if err := putKey(keyFile, []byte(w.vkey+"\n")); err != nil {
 		return err
 	}
 	if w.keep {
@@ -302,7 +319,7 @@ func (w *ExportWriter) keepCheckpoint(c Checkpoint, signed []byte) error {
 	name := "checkpoints/" + strconv.FormatUint(c.Size, 10)
 	there, err := os.ReadFile(filepath.Join(w.dir, name))
 	if err == nil && !bytes.HasPrefix(signed, there) {
-		old, err := OpenCheckpoint(there, w.verifier)
+		old, err := OpenCheckpoint(there, w.verifier, w.previous...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -49,7 +49,7 @@ func (l *Log) Checkpoint(h Head) (audit.Checkpoint, error) {
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	c, err := audit.OpenCheckpoint(h.Checkpoint, signer.Verifier())
+	c, err := signer.Open(h.Checkpoint)
 	if err != nil {
 		return audit.Checkpoint{}, fmt.Errorf("the checkpoint key is not the one that signed the log %s: %w", h.Origin, err)
 	}
@@ -181,15 +181,20 @@ func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (H
 	if err != nil {
 		return Head{}, err
 	}
-	vkey, err := l.VerifierKey(h.Origin)
-	if err != nil {
-		return Head{}, err
-	}
-	w, err := audit.OpenExport(dir, vkey)
+	w, err := l.OpenExport(h.Origin, dir)
 	if err != nil {
 		return Head{}, err
 	}
 	return h, l.Write(ctx, organisation, w, h)
+}
+
+// OpenExport opens the export of the log called origin in dir.
+func (l *Log) OpenExport(origin, dir string) (*audit.ExportWriter, error) {
+	signer, err := l.key.For(origin)
+	if err != nil {
+		return nil, err
+	}
+	return audit.OpenExport(dir, signer.VerifierKey(), signer.PreviousVerifierKeys()...)
 }
 
 // Write brings an export up to h, whose checkpoint may bear the signatures of witnesses as well.

@@ -34,10 +34,9 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 	}
 	if o.Key == "" {
 		var err error
-		if o.Key, err = l.VerifierKey(origin); err != nil {
+		if o.Key, o.KeySource, err = l.keyOf(origin, checkpoint); err != nil {
 			return audit.Report{}, err
 		}
-		o.KeySource = "the key with which this service signs"
 	}
 	d := &database{ctx: ctx, log: l, organisation: organisation, checkpoint: checkpoint}
 	r, err := audit.VerifyExport(ctx, d, o)
@@ -63,6 +62,21 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 		r.Faults = append(r.Faults, audit.Fault{Kind: audit.Inserted, Index: size, Text: fmt.Sprintf("There are records from number %d on, which the checkpoint does not cover.", size)})
 	}
 	return r, nil
+}
+
+// keyOf is the key by which a checkpoint is to be checked, in words too: the present one, or the one before it if that
+// still counts and alone has signed.
+func (l *Log) keyOf(origin string, checkpoint []byte) (vkey, source string, err error) {
+	signer, err := l.key.For(origin)
+	if err != nil {
+		return "", "", err
+	}
+	if _, err := audit.OpenCheckpoint(checkpoint, signer.Verifier()); err != nil {
+		if _, err := signer.Open(checkpoint); err == nil {
+			return signer.PreviousVerifierKeys()[0], "the key with which this service signed before the present one", nil
+		}
+	}
+	return signer.VerifierKey(), "the key with which this service signs", nil
 }
 
 // database shows a log in the database as the directory that an export of it would be.

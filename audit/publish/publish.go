@@ -323,11 +323,7 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 		return err
 	}
 	defer unlock()
-	vkey, err := p.Log.VerifierKey(l.Origin)
-	if err != nil {
-		return err
-	}
-	w, err := audit.OpenExport(dir, vkey)
+	w, err := p.Log.OpenExport(l.Origin, dir)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type heart struct {
 	pool   *pgxpool.Pool
 	store  *store.Store
 	log    *pglog.Log
+	key    audit.Key
 	gate   *access.Gate
 
 	publisher *publish.Publisher
@@ -95,19 +96,18 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 // keys loads the key-encryption key and the checkpoint key. They are made only while the database is empty: new keys
 // beside old data would make everybody unreadable and start a second history.
 func (h *heart) keys(empty bool) (*keyring.Ring, error) {
-	seedFile := filepath.Join(h.config.DataDir, "keys", "checkpoint.seed")
 	if !empty {
-		for _, file := range []string{h.config.KEKFile, seedFile} {
+		for _, file := range []string{h.config.KEKFile, seedFile(h.config)} {
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("the key %s is missing, but the database holds data that needs it: put the key back from its backup", file)
 			}
 		}
 	}
-	key, err := checkpointKey(seedFile)
-	if err != nil {
+	var err error
+	if h.key, err = checkpointKey(h.config); err != nil {
 		return nil, err
 	}
-	h.log = pglog.New(h.pool, key)
+	h.log = pglog.New(h.pool, h.key)
 	return keyring.LoadOrCreate(h.config.KEKFile)
 }
 
@@ -130,8 +130,10 @@ func (h *heart) agree(ctx context.Context, all []chat.Organisation) error {
 
 func (h *heart) close() { h.pool.Close() }
 
-// checkpointKey reads the seed of the key that signs checkpoints, or makes it at first start.
-func checkpointKey(path string) (audit.Key, error) {
+// checkpointKey reads the seed of the key that signs checkpoints, or makes it at first start, and that of the one before
+// while both sign.
+func checkpointKey(c config.Config) (audit.Key, error) {
+	path := seedFile(c)
 	seed, err := keyring.ReadSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		seed = make([]byte, 32)
@@ -143,7 +145,18 @@ func checkpointKey(path string) (audit.Key, error) {
 	if err != nil {
 		return audit.Key{}, fmt.Errorf("checkpoint key: %w", err)
 	}
-	return audit.NewKey(seed)
+	key, err := audit.NewKey(seed)
+	if err != nil {
+		return audit.Key{}, err
+	}
+	if rotating, err := rotation(c); err != nil || !rotating {
+		return key, err
+	}
+	if seed, err = keyring.ReadSecret(previousSeedFile(c)); err != nil {
+		return audit.Key{}, fmt.Errorf("previous checkpoint key: %w", err)
+	}
+	previous, err := audit.NewKey(seed)
+	return key.After(previous), err
 }
 
 // connect gives a command the heart: over the named database, over the PostgreSQL of a running service, or over one it
@@ -178,18 +191,23 @@ func (a *app) ownDatabase(c config.Config) (string, func(), error) {
 	if err != nil {
 		return "", nil, err
 	}
-	stop := func() {
+	stop := a.stopping(db)
+	if _, err := migrateURL(a.ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return db.URL(serviceRole, cluster.Database), stop, nil
+}
+
+// stopping is what stops a PostgreSQL that runs for the time of a command.
+func (a *app) stopping(db *cluster.Cluster) func() {
+	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := db.Stop(ctx); err != nil {
 			fmt.Fprintln(a.stderr, "counterfoil:", err)
 		}
 	}
-	if _, err := migrateURL(a.ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
-		stop()
-		return "", nil, err
-	}
-	return db.URL(serviceRole, cluster.Database), stop, nil
 }
 
 func migrateURL(ctx context.Context, url string) ([]string, error) {

@@ -47,6 +47,7 @@ type cli struct {
 		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
 		Proof       auditProofCmd       `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
 		Consistency auditConsistencyCmd `cmd:"" help:"Prove that the log only grew between two checkpoints."`
+		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
 		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
 	Policy struct {

@@ -210,26 +210,21 @@ func writeRecovery(file string, r recovery) error {
 	return keyring.WriteSecret(file, b)
 }
 
+// sqlServed asks whether anybody else is connected as the service.
+const sqlServed = "select exists (select from pg_stat_activity where usename = $1 and datname = current_database() and pid <> pg_backend_pid())"
+
 // superuser connects as whoever owns the database. The service must not run: it would go on with the log it knows.
 func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
-	url, stop := c.DatabaseURL, func() {}
+	stop, err := a.stopped(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	url := c.DatabaseURL
 	if url == "" {
-		db, err := cluster.Start(a.ctx, cluster.Options{DataDir: clusterDir(c), Notify: func(s string) { fmt.Fprintln(a.stderr, s) }})
-		if errors.Is(err, cluster.ErrInUse) {
-			return nil, nil, errors.New("the service is running: stop it first")
+		if url, err = cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database); err == nil {
+			_, err = migrateURL(a.ctx, url)
 		}
 		if err != nil {
-			return nil, nil, err
-		}
-		url = db.URL(cluster.Superuser, cluster.Database)
-		stop = func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			if err := db.Stop(ctx); err != nil {
-				fmt.Fprintln(a.stderr, "counterfoil:", err)
-			}
-		}
-		if _, err := migrateURL(a.ctx, url); err != nil {
 			stop()
 			return nil, nil, err
 		}
@@ -240,13 +235,10 @@ func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
 		return nil, nil, errors.New("the database cannot be reached with this URL and role")
 	}
 	done := func() { _ = conn.Close(context.WithoutCancel(a.ctx)); stop() }
-	var super, served bool
-	err = conn.QueryRow(a.ctx, "select (select rolsuper from pg_roles where rolname = current_user), exists (select from pg_stat_activity where usename = $1 and datname = current_database())", serviceRole).Scan(&super, &served)
+	super := false
+	err = conn.QueryRow(a.ctx, "select rolsuper from pg_roles where rolname = current_user").Scan(&super)
 	if err == nil && !super {
 		err = usageError{"this takes a superuser of the database in COUNTERFOIL_DATABASE_URL"}
-	}
-	if err == nil && served {
-		err = errors.New("the service is running: stop it first")
 	}
 	if err != nil {
 		done()
