@@ -380,3 +380,25 @@ func TestRunPublishesUntilItsEnd(t *testing.T) {
 
 // anew is the log as another process has it, which knows nothing of the head before.
 func anew(t *testing.T, p *place) *pglog.Log { return pglog.New(p.pool, mustKey(t)) }
+
+func TestPublishingGoesOnUnderANewKey(t *testing.T) {
+	p := newPlace(t)
+	p.grow(t, 200)
+	must(t, p.publisher(nil).Publish(t.Context()))
+	next, err := audit.NewKey(bytes.Repeat([]byte{8}, 32))
+	must(t, err)
+	for what, key := range []audit.Key{next.After(mustKey(t)), next} {
+		p.log = pglog.New(p.pool, key)
+		n := p.publisher(nil)
+		must(t, n.Standing(t.Context(), p.organisation, false))
+		p.grow(t, 10)
+		must(t, n.Publish(t.Context()))
+		if r := p.published(t); r.Records != uint64(210+10*what) {
+			t.Errorf("%d records", r.Records)
+		}
+	}
+	p.log = anew(t, p) // the key that was given up
+	if err := p.publisher(nil).Standing(t.Context(), p.organisation, false); err == nil {
+		t.Error("the key that was given up still counts")
+	}
+}

@@ -3,10 +3,13 @@
 package outside
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,7 +19,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
 	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
+	"counterfoil/internal/pg/pgtest"
+	"counterfoil/migrations"
 )
 
 const witnessName = "witness.example/w1"
@@ -131,5 +141,77 @@ func TestLitewitnessAcceptsWhatContinuesAndRefusesWhatDoesNot(t *testing.T) {
 	}
 	if status, answer := submit(t, address, largest, nil, strings.Replace(kept[largest], "\n65537\n", "\n65538\n", 1)); status != http.StatusForbidden {
 		t.Errorf("a forged checkpoint: %d %s", status, answer)
+	}
+}
+
+// The product's own client keeps litewitness up to date, whatever size it remembers, and finds out that the log in the
+// database is not the one it remembers.
+func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
+	db := pgtest.Database(t, migrations.FS)
+	pool := db.Pool(t, "counterfoil_service")
+	key, err := audit.NewKey(bytes.Repeat([]byte{1}, 32))
+	must(t, err)
+	organisation, log := uuid.New(), pglog.New(pool, key)
+	s, err := key.For("chat.example/audit/" + organisation.String())
+	must(t, err)
+	must(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), "select set_config('counterfoil.organisation', $1, true)", organisation.String()); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(t.Context(), "insert into chat.organisation (organisation_id, name, log_origin) values ($1, 'Fictional Ltd', $2)", organisation, s.Origin()); err != nil {
+			return err
+		}
+		return log.CreateLog(t.Context(), tx, organisation, s.Origin())
+	}))
+	address, vkey := startWitness(t, s)
+	var said bytes.Buffer
+	node := func(root string) *publish.Publisher {
+		w, err := publish.NewWitness(address, vkey, http.DefaultTransport, time.Now)
+		must(t, err)
+		return publish.New(publish.Config{Log: log, Dir: root, Interval: time.Second, Witness: w, Require: true, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now})
+	}
+	first, second := t.TempDir(), t.TempDir()
+	nodes := map[string]*publish.Publisher{first: node(first), second: node(second)}
+	for i := range 5 {
+		for root, n := range nodes { // each finds that the other has been there
+			drafts := make([]pglog.Draft, 100*i+1)
+			for j := range drafts {
+				drafts[j].Entry = audit.Entry{Kind: audit.Denial, Action: "introduce", Decision: audit.DecisionDeny}
+				if j%256 == 255 || j == len(drafts)-1 {
+					_, err := log.Append(t.Context(), organisation, drafts[j/256*256:j+1]...)
+					must(t, err)
+				}
+			}
+			must(t, n.Publish(t.Context()))
+			if err := n.Standing(t.Context(), organisation, true); err != nil {
+				t.Fatalf("%v\n%s", err, &said)
+			}
+			dir, err := publish.Dir(root, s.Origin())
+			must(t, err)
+			if good, out := fsckAccepts(t, dir, patience); !good {
+				t.Fatalf("fsck does not accept what is published:\n%s", out)
+			}
+			witnessed, err := audit.ParseWitnessKey(vkey)
+			must(t, err)
+			if at, _, err := witnessed.Cosigned([]byte(read(t, dir, "checkpoint")), nil); err != nil || time.Since(at) > time.Minute {
+				t.Fatalf("not cosigned: %s, %v", at, err)
+			}
+		}
+	}
+	// An older database and an empty directory: only the witness remembers.
+	admin := db.Superuser(t)
+	for _, sql := range []string{
+		"alter table audit.head disable trigger all", "delete from audit.head", "alter table audit.record disable trigger all", "delete from audit.record",
+		"alter table audit.tile disable trigger all", "delete from audit.tile", "alter table audit.node disable trigger all", "delete from audit.node",
+	} {
+		_, err := admin.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	log = pglog.New(pool, key)
+	must(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return log.CreateLog(t.Context(), tx, organisation, s.Origin()) }))
+	n := node(t.TempDir())
+	must(t, n.Publish(t.Context()))
+	if err := n.Standing(t.Context(), organisation, false); !errors.Is(err, publish.ErrFrozen) || !strings.Contains(err.Error(), "the witness remembers another history") {
+		t.Errorf("%v\n%s", err, &said)
 	}
 }
