@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -126,4 +127,49 @@ func FuzzParseWitnessKey(f *testing.F) {
 			t.Errorf("%q is read as %s+%08x", vkey, k.Name(), k.KeyHash())
 		}
 	})
+}
+
+func TestAWitnessedExport(t *testing.T) {
+	w, s, all := newCosigner("witness.example/w1", 8), testSigner(t, 1, origin), history(t, 600, 0)
+	last := record(t, 599, 0).Time
+	cosign := func(signed []byte, at time.Time) string { return string(signed) + w.line(signed, uint64(at.Unix())) }
+	at300 := sign(t, s, 300, rootOf(all[:300]))
+	for name, c := range map[string]struct {
+		checkpoint, cosigned func(signed []byte) string // nil leaves the file as it is
+		vkey                 string
+		want                 string
+		size                 uint64
+	}{
+		"now":                             {checkpoint: func(b []byte) string { return cosign(b, last.Add(time.Second)) }, size: 600},
+		"earlier":                         {cosigned: func([]byte) string { return cosign(at300, last) }, size: 300},
+		"before it began":                 {cosigned: func([]byte) string { return cosign(sign(t, s, 0, rootOf(nil)), last) }},
+		"never":                           {want: "not-witnessed -1"},
+		"by somebody else":                {checkpoint: func(b []byte) string { return string(b) + newCosigner("witness.example/w1", 9).line(b, 5) }, want: "not-witnessed -1"},
+		"by another log's":                {cosigned: func([]byte) string { return cosign(sign(t, testSigner(t, 2, origin), 300, rootOf(all[:300])), last) }, want: "not-witnessed -1"},
+		"when it was longer":              {cosigned: func([]byte) string { return cosign(sign(t, s, 700, rootOf(history(t, 700, 0))), last) }, want: "inconsistent 600"},
+		"when it was another":             {cosigned: func([]byte) string { return cosign(sign(t, s, 300, rootOf(history(t, 300, 1))), last) }, want: "inconsistent -1"},
+		"before its last record is dated": {checkpoint: func(b []byte) string { return cosign(b, last.Add(-time.Hour)) }, size: 600, want: "redated 599"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := attack{t, t.TempDir(), s, all}
+			signed := export(t, a.dir, s, all)
+			if c.checkpoint != nil {
+				a.write("checkpoint", []byte(c.checkpoint(signed)))
+			}
+			if c.cosigned != nil {
+				a.write("cosigned", []byte(c.cosigned(signed)))
+			}
+			r := verify(t, a.dir, audit.Options{Key: s.VerifierKey(), Witness: w.vkey()})
+			if got := strings.Join(faults(r), " "); got != c.want || r.SeenSize != c.size || r.Witnessed.IsZero() != (c.want != "" && c.size == 0) {
+				t.Errorf("%q, %d records seen at %s", got, r.SeenSize, r.Witnessed)
+			}
+			var b strings.Builder
+			if err := r.WriteText(&b, time.Second); err != nil || !strings.Contains(b.String(), "witness.example/w1") {
+				t.Errorf("%v\n%s", err, &b)
+			}
+		})
+	}
+	if _, err := audit.VerifyExport(t.Context(), os.DirFS(t.TempDir()), audit.Options{Key: s.VerifierKey(), Witness: "x"}); err == nil || !strings.Contains(err.Error(), "witness key") {
+		t.Errorf("%v", err)
+	}
 }

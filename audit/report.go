@@ -59,6 +59,13 @@ func (r Report) WriteText(w io.Writer, took time.Duration) error {
 	} else {
 		line("since", "no earlier checkpoint was given, so a log put back to an older state would not be seen")
 	}
+	switch {
+	case r.Witness == "":
+	case r.Witnessed.IsZero():
+		line("witness", "%s has not cosigned it", r.Witness)
+	default:
+		line("witness", "%s saw its first %d records, and signed that at %s", r.Witness, r.SeenSize, r.Witnessed.Format(time.RFC3339))
+	}
 	for i, what := range r.Checked() {
 		line([]string{"checked", ""}[min(i, 1)], "%s", what)
 	}
@@ -104,6 +111,9 @@ func (r Report) Checked() []string {
 	if r.HasSince {
 		list = append(list, "that the log continues the earlier checkpoint")
 	}
+	if r.Witness != "" {
+		list = append(list, "that the log is or continues what the witness has cosigned, and when it did")
+	}
 	return list
 }
 
@@ -120,6 +130,9 @@ type outcome struct {
 	KeySource        string            `json:"key_source"`
 	Since            *uint64           `json:"since"`
 	Pruned           uint64            `json:"pruned"`
+	Witness          string            `json:"witness,omitempty"`
+	Witnessed        *time.Time        `json:"witnessed,omitempty"`
+	WitnessedSize    *uint64           `json:"witnessed_size,omitempty"`
 	Checked          []string          `json:"checked"`
 	Records          uint64            `json:"records"`
 	Bytes            uint64            `json:"bytes"`
@@ -148,6 +161,9 @@ func (r Report) WriteJSON(w io.Writer, took time.Duration) error {
 	}
 	if r.HasSince {
 		o.Since = &r.Since.Size
+	}
+	if o.Witness = r.Witness; !r.Witnessed.IsZero() {
+		o.Witnessed, o.WitnessedSize = &r.Witnessed, &r.SeenSize
 	}
 	if r.Records > 0 {
 		o.First, o.Last = &r.First, &r.Last

@@ -37,6 +37,7 @@ const (
 	Inconsistent    FaultKind = "inconsistent"     // the log does not continue a checkpoint seen earlier
 	CorruptTile     FaultKind = "corrupt-tile"     // a tile does not hold the hashes it should
 	ColumnDiffers   FaultKind = "column-differs"   // a column beside a record in the database says something else than the record
+	NotWitnessed    FaultKind = "not-witnessed"    // the witness has not cosigned it, or not this
 	HeadDiffers     FaultKind = "head-differs"     // the head in the database is not that of its checkpoint
 )
 
@@ -60,6 +61,9 @@ type Options struct {
 	Minimum uint64
 	// Since is a signed checkpoint of the same log seen earlier, if there is one.
 	Since []byte
+	// Witness is the verifier key of a witness that must have cosigned the log, if one must. Its cosignature lies with the
+	// checkpoint or, of an earlier one, beside it.
+	Witness string
 	// Progress, if not nil, is told now and then how many records are done. It is called from one goroutine.
 	Progress func(done, total uint64)
 }
@@ -74,6 +78,10 @@ type Report struct {
 	Pruned        uint64 // records that are not there any more, from the first on, as Options allowed
 	Since         Checkpoint
 	HasSince      bool
+
+	Witness   string    // that was asked for
+	Witnessed time.Time // when it saw the log
+	SeenSize  uint64    // and how many records that had then
 
 	Database bool // it was read from the database, and its columns and head were looked at too
 
@@ -149,6 +157,14 @@ func (v *verification) fault(kind FaultKind, index int64, file, format string, a
 }
 
 func (v *verification) run(o Options) error {
+	var witness *WitnessKey
+	if o.Witness != "" {
+		var err error
+		if witness, err = ParseWitnessKey(o.Witness); err != nil {
+			return err
+		}
+		v.report.Witness = witness.Name()
+	}
 	if v.report.Key == "" {
 		key, err := readFile(v.fsys, keyFile, 4<<10, nil)
 		if err != nil {
@@ -186,7 +202,62 @@ func (v *verification) run(o Options) error {
 	if err := v.explain(); err != nil {
 		return err
 	}
-	return v.since()
+	if err := v.since(); err != nil {
+		return err
+	}
+	return v.witness(witness, signed, verifier)
+}
+
+// clocks is how far the clocks of a log and its witness may differ.
+const clocks = 5 * time.Minute
+
+// witness checks that the log is one that the witness has cosigned, or continues it.
+func (v *verification) witness(key *WitnessKey, signed []byte, verifier note.Verifier) error {
+	if key == nil {
+		return nil
+	}
+	file, c := CheckpointFile, v.c
+	at, _, err := key.Cosigned(signed, nil)
+	if err != nil {
+		file = CosignedFile
+		earlier, readErr := readFile(v.fsys, file, 1<<20, nil)
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			return readErr
+		}
+		if at, _, err = key.Cosigned(earlier, nil); err == nil {
+			c, err = OpenCheckpoint(earlier, verifier)
+		}
+	}
+	switch {
+	case err != nil:
+		v.fault(NotWitnessed, -1, CheckpointFile, "The witness %s has not cosigned the checkpoint, nor an earlier one that lies there.", key.Name())
+		return nil
+	case c.Size > v.c.Size:
+		v.fault(Inconsistent, indexOf(v.c.Size), CheckpointFile, "The witness %s has seen %d records, and there are %d: the log was rolled back or cut.", key.Name(), c.Size, v.c.Size)
+		return nil
+	case len(v.report.Faults) == 0 && c != v.c:
+		root, err := v.rootAt(c.Size)
+		if err != nil {
+			return err
+		}
+		if root != c.Root {
+			v.fault(Inconsistent, -1, file, "The first %d records are not those that the witness %s has seen.", c.Size, key.Name())
+			return nil
+		}
+	}
+	v.report.Witnessed, v.report.SeenSize = at.UTC(), c.Size
+	if c == v.c && v.report.Records > 0 && v.report.Last.After(at.Add(clocks)) {
+		v.fault(Redated, indexOf(c.Size-1), "", "The last record is dated after the witness %s saw it.", key.Name())
+	}
+	return nil
+}
+
+// rootAt is the root of the first size records, as the signed root proves it.
+func (v *verification) rootAt(size uint64) (Hash, error) {
+	if size == 0 {
+		return NewTree().Root(), nil
+	}
+	return TreeRoot(size, NewHashReader(v.c, DirTiles(v.fsys)))
 }
 
 // organisationOf returns the organisation that the log called origin is of: its last element, or the one before it if that
@@ -247,7 +318,7 @@ func (v *verification) since() error {
 			v.fault(Inconsistent, -1, CheckpointFile, "The same key signed another history of the same %d records.", old.Size)
 		}
 	case len(v.report.Faults) == 0:
-		root, err := tlog.TreeHash(int64(old.Size), NewHashReader(v.c, DirTiles(v.fsys)))
+		root, err := v.rootAt(old.Size)
 		if err != nil {
 			return err
 		}

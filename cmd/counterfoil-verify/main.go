@@ -28,7 +28,7 @@ const help = `counterfoil-verify checks an exported audit log.
 
 Usage:
 
-  counterfoil-verify DIR [--key FILE|VKEY] [--since CHECKPOINT] [--pruned-below INDEX] [--json]
+  counterfoil-verify DIR [--key FILE|VKEY] [--since CHECKPOINT] [--witness VKEY] [--pruned-below INDEX] [--json]
 
 DIR is a directory in the layout of C2SP tlog-tiles: checkpoint, tile/..., key.pub.
 
@@ -36,6 +36,7 @@ DIR is a directory in the layout of C2SP tlog-tiles: checkpoint, tile/..., key.p
                        beside the log is believed, which is weaker: whoever can replace the log can replace that too.
   --since CHECKPOINT   a checkpoint file kept from an earlier visit. The log must continue it; this is what shows that
                        it was not cut, put back to an older state, or written anew.
+  --witness VKEY       the verifier key of a witness (as a file or as the key itself) that must have cosigned the log
   --pruned-below INDEX the log keeps its records from this index on (its retention policy says which). Files wholly below it may
                        be missing from the beginning on; that nothing else is, is checked as ever.
   --json               print the outcome as one JSON object
@@ -96,9 +97,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // arguments are the command line.
 type arguments struct {
-	dir, key, since string
-	minimum         uint64
-	json            bool
+	dir, key, since, witness string
+	minimum                  uint64
+	json                     bool
 }
 
 // parse reads the command line. Options may stand before or after DIR.
@@ -108,6 +109,7 @@ func parse(args []string) (arguments, error) {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.key, "key", "", "")
 	flags.StringVar(&o.since, "since", "", "")
+	flags.StringVar(&o.witness, "witness", "", "")
 	flags.Uint64Var(&o.minimum, "pruned-below", 0, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	var dirs []string
@@ -140,6 +142,14 @@ func (o arguments) load() (audit.Options, error) {
 			options.Key, options.KeySource = strings.TrimSpace(string(data)), "given by you, in the file "+o.key
 		} else if strings.Count(o.key, "+") < 2 {
 			return options, fmt.Errorf("--key is neither a readable file nor a verifier key: %w", err)
+		}
+	}
+	if options.Witness = o.witness; o.witness != "" {
+		if data, err := os.ReadFile(o.witness); err == nil {
+			options.Witness = strings.TrimSpace(string(data))
+		}
+		if _, err := audit.ParseWitnessKey(options.Witness); err != nil {
+			return options, fmt.Errorf("--witness is neither a readable file nor the key of a witness: %w", err)
 		}
 	}
 	if o.since != "" {

@@ -16,6 +16,9 @@ import (
 
 const origin = "chat.example/audit/org1"
 
+// witnessKey is of the seed of 32 bytes 8.
+const witnessKey = "witness.example/w1+fea3b187+BBOY9ixtGkV8UbpqS189vS9p/KkyFiGNyJl+QWvRfZPK"
+
 func signer(t *testing.T, seed byte) *audit.Signer {
 	t.Helper()
 	key, err := audit.NewKey(bytes.Repeat([]byte{seed}, 32))
@@ -102,6 +105,8 @@ func TestRun(t *testing.T) {
 		"a key and the file it came from":       {[]string{good, "--key", keyFile}, 0, "in the file " + keyFile, ""},
 		"a pruned log":                          {[]string{pruned, "--pruned-below", "256"}, 0, "Records 0 to 255 were pruned", ""},
 		"a pruned log without its minimum":      {[]string{pruned}, 1, "The file with records 0 to 255 is not there", ""},
+		"a witness that has not seen it":        {[]string{good, "--witness", witnessKey}, 1, "witness.example/w1 has not cosigned it", ""},
+		"a witness that is none":                {[]string{good, "--witness", keyFile}, 3, "", "neither a readable file nor the key of a witness"},
 		"a minimum beyond the log":              {[]string{good, "--pruned-below", "301"}, 3, "", "cannot have been pruned below 301"},
 		"a minimum that is no number":           {[]string{good, "--pruned-below", "many"}, 2, "", "pruned-below"},
 		"a changed record":                      {[]string{changed}, 1, "Record 0 is not the one that was signed", ""},

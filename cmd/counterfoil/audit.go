@@ -128,6 +128,7 @@ type auditVerifyCmd struct {
 	Dir         string `arg:"" optional:"" type:"existingdir" help:"Directory of an export. Without it the log is checked where it lies, in the database, with its columns and its head."`
 	Key         string `help:"Verifier key line, or a file with it. Without it the key beside an export is believed, and of the database the service's own."`
 	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
+	Witness     string `help:"Verifier key line of a witness that must have cosigned the export, or a file with it."`
 	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
 	JSON        bool   `help:"For programs."`
 }
@@ -142,6 +143,11 @@ func (c auditVerifyCmd) Run(a *app) error {
 	o := audit.Options{Key: c.Key, KeySource: "given by you", Minimum: c.PrunedBelow}
 	if b, err := os.ReadFile(c.Key); c.Key != "" && err == nil {
 		o.Key, o.KeySource = strings.TrimSpace(string(b)), "given by you, in the file "+c.Key
+	}
+	if o.Witness = c.Witness; c.Witness != "" {
+		if b, err := os.ReadFile(c.Witness); err == nil {
+			o.Witness = strings.TrimSpace(string(b))
+		}
 	}
 	if c.Since != "" {
 		b, err := os.ReadFile(c.Since)

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"counterfoil/audit"
+	"counterfoil/internal/config"
 )
 
 // host is the machine on which the program runs.
@@ -165,6 +168,32 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 	h.stop(r)
 	h.run("alice", 0, "/2\n", "audit", "verify", filepath.Join(dirs[0], "2"))
 	h.run("alice", 0, "The log is good", "audit", "verify", dirs[0]) // what was published of the old one is untouched
+}
+
+// A checkpoint that the log's own key has signed, of another history than the one in the database, is told from one that
+// the log continues.
+func TestConsistencyTellsAnotherHistory(t *testing.T) {
+	h := newHost(t)
+	h.run("alice", 0, "Made organisation", "org", "create", "Contoso")
+	key, err := checkpointKey(config.Config{DataDir: h.data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := key.For(regexp.MustCompile(`localhost/audit/[0-9a-f-]+`).FindString(h.run("alice", 0, "log_origin", "org", "list", "--json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for root, code := range map[audit.Hash]int{audit.NewTree().Root(): 0, {9}: 1} {
+		signed, err := signer.Sign(0, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "checkpoint")
+		if err := os.WriteFile(file, signed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.run("alice", code, []string{"continues that of 0", "THE LOG DOES NOT CONTINUE"}[code], "audit", "consistency", file)
+	}
 }
 
 // eventually asks until there is nothing wrong.
