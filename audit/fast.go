@@ -94,18 +94,28 @@ func (h *hasher) tileRoot(tile *[TileWidth * sha256.Size]byte) Hash {
 type mould struct {
 	entry           []byte // that it was made of
 	words           []fourWords
+	plain           []plainWord
 	timeAt, nonceAt int
 	org             bool   // names the right organisation
 	fits            uint64 // how many entries did
 }
 
-// fourWords are 32 bytes: what they should be, which of them must be that, and which need only be plain.
-type fourWords struct {
-	want, fixed, plain [4]uint64
-	somePlain          bool
-}
+// fourWords are 32 bytes: what they should be, and which of them must be that.
+type fourWords struct{ want, fixed [4]uint64 }
 
 const fourBytes = 32
+
+// plainWord is eight bytes of which some must be plain.
+type plainWord struct {
+	at   int
+	mask uint64
+}
+
+// odd marks, by the high bit of a byte of x, whatever is not plain: what [special] marks, and the blank, the exclamation mark
+// and the quotation mark in one go with it. Borrows and carries may add marks and never take one away.
+func odd(x uint64) uint64 {
+	return (x | (x + ones) | (x - ones*('"'+1)) | ((x ^ ones*'\\') - ones)) & highs
+}
 
 // What is kept of moulds, which are found by the length of an entry.
 const (
@@ -119,6 +129,31 @@ type moulds struct {
 	slots      [mouldSlots][mouldWays]*mould
 	made, used uint64
 	scan       scanner
+
+	second [len(timeLayout)]byte // the time that was read last, down to the second
+	micros int64                 // at its beginning
+}
+
+// untilSecond is how much of a time stands before the fraction of its second.
+const untilSecond = len("2006-01-02T15:04:05.")
+
+// time reads the time at offset i of the scanned entry. It is most often within the second of the one before.
+func (m *moulds) time(i int) {
+	s := &m.scan
+	b := s.b[i : i+len(timeLayout)]
+	if m.second[0] != 0 && string(b[:untilSecond]) == string(m.second[:untilSecond]) && b[len(b)-1] == 'Z' {
+		ok := true
+		micro := two(b, untilSecond, &ok)*10000 + two(b, untilSecond+2, &ok)*100 + two(b, untilSecond+4, &ok)
+		if ok {
+			s.micros = m.micros + int64(micro)
+			return
+		}
+	}
+	s.time(i)
+	if s.what == "" {
+		copy(m.second[:], b)
+		m.micros = s.micros - s.micros%1_000_000
+	}
 }
 
 // find returns the mould that an entry of size bytes fits, and its number and time. There must be room
@@ -131,7 +166,7 @@ func (m *moulds) find(entry []byte, size int) (c *mould, seq uint64, micros int6
 		s := &m.scan
 		s.b, s.what = entry[:size], ""
 		end := s.number(len(litSeq.text))
-		s.time(c.timeAt)
+		m.time(c.timeAt)
 		s.hex(c.nonceAt)
 		if s.what == "" && end == c.timeAt-len(litTime.text) {
 			c.fits++
@@ -145,17 +180,17 @@ func (m *moulds) find(entry []byte, size int) (c *mould, seq uint64, micros int6
 func (c *mould) matches(entry []byte) bool {
 	for i := range c.words {
 		w, b := &c.words[i], (*[fourBytes]byte)(entry[fourBytes*i:])
-		x0, x1 := binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:])
-		x2, x3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
-		wrong := (x0^w.want[0])&w.fixed[0] | (x1^w.want[1])&w.fixed[1] | (x2^w.want[2])&w.fixed[2] | (x3^w.want[3])&w.fixed[3]
-		if w.somePlain {
-			wrong |= special(x0)&w.plain[0] | special(x1)&w.plain[1] | special(x2)&w.plain[2] | special(x3)&w.plain[3]
-		}
+		wrong := (binary.LittleEndian.Uint64(b[0:])^w.want[0])&w.fixed[0] | (binary.LittleEndian.Uint64(b[8:])^w.want[1])&w.fixed[1] |
+			(binary.LittleEndian.Uint64(b[16:])^w.want[2])&w.fixed[2] | (binary.LittleEndian.Uint64(b[24:])^w.want[3])&w.fixed[3]
 		if wrong != 0 {
 			return false
 		}
 	}
-	return true
+	wrong := uint64(0)
+	for _, w := range c.plain {
+		wrong |= odd(binary.LittleEndian.Uint64(entry[w.at:])) & w.mask
+	}
+	return wrong == 0
 }
 
 // add makes a mould of the entry that s has read without finding fault, unless few have been of use. It returns the
@@ -181,7 +216,7 @@ func (m *moulds) add(s *scanner, org bool) (evicted *mould) {
 	free(len(litSeq.text), timeAt-len(litTime.text), 0)
 	free(timeAt, timeAt+len(timeLayout), 0)
 	free(nonceAt, nonceAt+nonceDigits, 0)
-	strings := append([]text{s.actorRef, s.subjectRef, s.audience, s.rule, s.policy, s.conversation, s.request, s.peer, s.peerNet, s.address, s.addressNet}, s.reasons...)
+	strings := []text{s.actorRef, s.subjectRef, s.policy, s.conversation, s.request, s.peer, s.peerNet, s.address, s.addressNet}
 	for i := 1; i < len(s.facts); i += 2 {
 		strings = append(strings, s.facts[i])
 	}
@@ -196,8 +231,9 @@ func (m *moulds) add(s *scanner, org bool) (evicted *mould) {
 		w := &c.words[i/4]
 		w.want[i%4] = binary.LittleEndian.Uint64(want[8*i:])
 		w.fixed[i%4] = binary.LittleEndian.Uint64(fixed[8*i:])
-		w.plain[i%4] = binary.LittleEndian.Uint64(plain[8*i:])
-		w.somePlain = w.somePlain || w.plain[i%4] != 0
+		if mask := binary.LittleEndian.Uint64(plain[8*i:]); mask != 0 {
+			c.plain = append(c.plain, plainWord{8 * i, mask})
+		}
 	}
 	slot := &m.slots[size%mouldSlots]
 	place := 0 // of the one that has been of least use

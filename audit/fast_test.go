@@ -59,6 +59,9 @@ func FuzzMoulds(f *testing.F) {
 		f.Add(uint8(i), uint16(13), []byte("x"))
 		f.Add(uint8(i), uint16(30), []byte("2027-12-31T23:59:59.999999Z"))
 		f.Add(uint8(i), uint16(30), []byte("2027-02-31"))
+		for at := 20; at < 40; at++ { // the time before any was read
+			f.Add(uint8(i), uint16(at), append(make([]byte, untilSecond), "000000Z"...))
+		}
 		for at := range len(all[i]) {
 			for _, c := range "\"\\ \x1f\x7f\x800a}" {
 				f.Add(uint8(i), uint16(at), []byte{byte(c)})
@@ -100,7 +103,7 @@ func TestAnEntryOfAKnownFormFitsItsMould(t *testing.T) {
 	var m moulds
 	m.add(&s, true)
 	other := entry
-	for _, change := range [][2]string{{"9f86d081884c7d65", "0000000000000000"}, {`"seq":7`, `"seq":9`}, {"03:04:05", "23:59:59"}, {`"nonce":"01`, `"nonce":"ff`}, {"and that", "or those"}, {`"k":"value"`, `"k":"other"`}} {
+	for _, change := range [][2]string{{"9f86d081884c7d65", "0000000000000000"}, {`"seq":7`, `"seq":9`}, {"03:04:05", "23:59:59"}, {`"nonce":"01`, `"nonce":"ff`}, {`"k":"value"`, `"k":"other"`}} {
 		next := bytes.Replace(other, []byte(change[0]), []byte(change[1]), 1)
 		if bytes.Equal(next, other) {
 			t.Fatalf("no %s in %s", change[0], other)
