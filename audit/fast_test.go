@@ -76,6 +76,9 @@ func FuzzMoulds(f *testing.F) {
 		}
 		var m moulds
 		m.add(&s, true)
+		if at%2 == 0 { // with a time that was read before
+			m.find(append(bytes.Clone(entry), make([]byte, fourBytes)...), len(entry))
+		}
 		changed := bytes.Clone(entry)
 		copy(changed[int(at)%len(changed):], over)
 		padded := append(bytes.Clone(changed), make([]byte, fourBytes)...)

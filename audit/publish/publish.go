@@ -318,7 +318,7 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(dir)
+	unlock, err := lock(filepath.Clean(p.Dir), dir)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -32,8 +33,9 @@ func newPublisher(c config.Config, log *pglog.Log, logger *slog.Logger, tracer t
 	return publish.New(p), nil
 }
 
-// ready answers whether EUII can be served, and says why not: of which logs nothing is released.
-func (s *service) ready(w http.ResponseWriter, r *http.Request) {
+// ready answers whether EUII can be served, and says why not. Of which logs nothing is released, and what to do about it, is
+// for whoever runs the service.
+func (s *service) ready(w http.ResponseWriter, r *http.Request, forOperators bool) {
 	problems, of := s.heart.publisher.Problems(r.Context())
 	if len(problems) == 0 {
 		fmt.Fprintln(w, "ready")
@@ -41,7 +43,14 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	var why strings.Builder
 	for _, p := range problems {
-		fmt.Fprintf(&why, "Organisation %s: %v.\n", p.Organisation, p.Reason)
+		switch {
+		case forOperators:
+			fmt.Fprintf(&why, "Organisation %s: %v.\n", p.Organisation, p.Reason)
+		case errors.Is(p.Reason, publish.ErrFrozen) && !strings.Contains(why.String(), publish.ErrFrozen.Error()):
+			fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", publish.ErrFrozen)
+		case errors.Is(p.Reason, publish.ErrUnwitnessed) && !strings.Contains(why.String(), publish.ErrUnwitnessed.Error()):
+			fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", publish.ErrUnwitnessed)
+		}
 	}
 	if len(problems) == of {
 		web.Problem(w, http.StatusServiceUnavailable, "log", strings.TrimSpace(why.String()))

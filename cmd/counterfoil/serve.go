@@ -178,7 +178,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 
 	public := s.router()
 	visitors.Routes(public)
-	s.health(public)
+	s.health(public, false)
 	if teamsBot != nil {
 		public.Post("/teams/messages", teamsBot.ServeHTTP)
 		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -218,7 +218,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		_ = hub.Drain(ctx)
 	})
 	console := s.router()
-	s.health(console)
+	s.health(console, true)
 	console.Get("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "This is where the audit console listens. Nobody can sign in yet; on this host the log is read with:\n\n  counterfoil audit list\n")
@@ -353,7 +353,7 @@ func (s *service) router() chi.Router {
 }
 
 // health tells a supervisor whether the process lives, and whether EUII can be served and why not.
-func (s *service) health(r chi.Router) {
+func (s *service) health(r chi.Router, forOperators bool) {
 	r.Get("/health/live", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live\n") })
 	r.Get("/health/ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -362,7 +362,7 @@ func (s *service) health(r chi.Router) {
 			web.Problem(w, http.StatusServiceUnavailable, "database", "The database does not answer; nothing is disclosed until it does.")
 			return
 		}
-		s.ready(w, r.WithContext(ctx))
+		s.ready(w, r.WithContext(ctx), forOperators)
 	})
 }
 
