@@ -288,15 +288,34 @@ func (p *Publisher) one(ctx context.Context, l pglog.Standing) error {
 		}
 		l.Size++
 	}
-	due := p.asks(s) && p.Now().Sub(s.cosigned) > p.MaxAge/2
-	if s.any && s.published == l.Size && !due {
+	aged := p.Witness != nil && p.Now().Sub(s.cosigned) > p.MaxAge/2
+	if s.any && s.published == l.Size && !aged {
 		return nil
 	}
-	err := p.write(ctx, l, s)
-	if errors.Is(err, errBusy) {
-		return nil
+	if !s.any || s.published != l.Size || p.asks(s) {
+		if err := p.write(ctx, l, s); !errors.Is(err, errBusy) {
+			return err
+		}
 	}
-	return err
+	var err error
+	if s, err = p.reread(ctx, l.Organisation, s); err != nil {
+		return err
+	}
+	p.remember(l.Organisation, s)
+	return nil
+}
+
+// reread takes over what another process has published and had cosigned.
+func (p *Publisher) reread(ctx context.Context, organisation uuid.UUID, s standing) (standing, error) {
+	there, err := p.compare(ctx, organisation)
+	there.kept, there.refused = s.kept, s.refused
+	return there, err
+}
+
+func (p *Publisher) remember(organisation uuid.UUID, s standing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.logs[organisation] = s
 }
 
 // asks says whether the witness is to be asked about a log now.
@@ -331,11 +350,15 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 	if err != nil {
 		return err
 	}
+	if head.Origin != l.Origin { // begun anew meanwhile
+		return nil
+	}
 	now, err := p.Log.Checkpoint(head)
 	if err != nil {
 		return err
 	}
-	if have := w.Have(); have.Origin != "" {
+	have := w.Have()
+	if have.Origin != "" {
 		if s.fault, err = p.continues(ctx, l.Organisation, have, now); err != nil {
 			return err
 		}
@@ -358,7 +381,13 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 			p.tell("a checkpoint is not cosigned", "organisation", l.Organisation, "error", err)
 		}
 	}
-	if s.fault == nil {
+	switch {
+	case s.fault != nil:
+	case have.Origin != "" && have.Size == head.Size && !cosigned:
+		if s, err = p.reread(ctx, l.Organisation, s); err != nil {
+			return err
+		}
+	default:
 		keep := p.Now().Sub(s.kept) >= keepEvery
 		if keep {
 			w.KeepCheckpoints()
@@ -376,9 +405,7 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 			s.fault, err = frozen(l.Organisation, err.Error()), nil
 		}
 	}
-	p.mu.Lock()
-	p.logs[l.Organisation] = s
-	p.mu.Unlock()
+	p.remember(l.Organisation, s)
 	if s.fault != nil {
 		p.tell("a log is frozen", "organisation", l.Organisation, "error", s.fault)
 	}

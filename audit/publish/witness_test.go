@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -347,4 +348,41 @@ func verifier(vkey string) note.Verifier {
 		panic(err)
 	}
 	return v
+}
+
+// Two nodes share a directory. What one has had cosigned stays cosigned when the other, to whom the witness does not
+// answer, comes by; and it counts for the other as well.
+func TestACosignatureServesEveryNodeOfADirectory(t *testing.T) {
+	p, w, silent := newPlace(t), newWitness(t), newWitness(t)
+	w.knows(t, p)
+	silent.instead = func(out http.ResponseWriter) { http.Error(out, "busy", http.StatusServiceUnavailable) }
+	first, second := p.asking(t, w, true), p.asking(t, silent, true)
+	p.grow(t, 3)
+	must(t, second.Publish(t.Context()))
+	if err := second.Standing(t.Context(), p.organisation, true); !errors.Is(err, publish.ErrUnwitnessed) {
+		t.Fatalf("%v", err)
+	}
+	must(t, first.Publish(t.Context()))
+	before, err := os.ReadFile(filepath.Join(p.root, p.origin, "checkpoint"))
+	must(t, err)
+	must(t, second.Publish(t.Context()))
+	if after, err := os.ReadFile(filepath.Join(p.root, p.origin, "checkpoint")); err != nil || !bytes.Equal(before, after) || !bytes.Contains(after, []byte(witnessName)) {
+		t.Errorf("%v\n%s", err, after)
+	}
+	must(t, second.Standing(t.Context(), p.organisation, true))
+	// Neither waits for the other, nor forgets.
+	unlock := hold(t, filepath.Join(p.root, p.origin))
+	p.grow(t, 1)
+	must(t, second.Publish(t.Context()))
+	must(t, second.Standing(t.Context(), p.organisation, true))
+	unlock()
+}
+
+// hold takes the lock of a directory, as another process would.
+func hold(t *testing.T, dir string) func() {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR, 0)
+	must(t, err)
+	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	return func() { must(t, f.Close()) }
 }
