@@ -172,6 +172,41 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 	h.run("alice", 0, "The log is good", "audit", "verify", dirs[0]) // what was published of the old one is untouched
 }
 
+// With a witness that is required and does not answer, what a visitor writes is taken in, and nothing is shown to anybody.
+func TestARequiredWitnessThatIsSilentKeepsEverythingIn(t *testing.T) {
+	h := newHost(t)
+	h.env = append(h.env, "COUNTERFOIL_WITNESS_URL=http://"+freeAddr(t), "COUNTERFOIL_WITNESS_KEY=witness.example/w1+fea3b187+BBOY9ixtGkV8UbpqS189vS9p/KkyFiGNyJl+QWvRfZPK", "COUNTERFOIL_WITNESS_POLICY=require")
+	r := serve(t, h.path, h.env)
+	out, status, err := post(t.Context(), r.links.Public+"/v1/widgets/"+r.links.WidgetKey+"/conversations", "",
+		map[string]string{"client_id": uuid.NewString(), "text": "hello", "language": "en", "notice_version": noticeVersion(t, r)})
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("open: %d %v %v", status, out, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if got, err := (&writer{token: out["token"].(string)}).read(ctx, r); err == nil || len(got) > 0 {
+		t.Errorf("the visitor is shown %v", got)
+	}
+	eventually(t, func() string {
+		resp, err := http.Get(r.links.Public + "/health/ready")
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), "Nothing is disclosed: no witness has seen the log lately.") {
+			return fmt.Sprintf("ready: %d %s", resp.StatusCode, b)
+		}
+		return ""
+	})
+	h.stop(r)
+	if !strings.Contains(r.stderr.String(), "a checkpoint is not cosigned") {
+		t.Errorf("nobody was told: %s", r.stderr)
+	}
+	h.env[len(h.env)-2] = "COUNTERFOIL_WITNESS_KEY=witness.example/w1+00000000+AA=="
+	h.run("alice", 2, "COUNTERFOIL_WITNESS_KEY: parse witness key", "org", "list")
+}
+
 // A checkpoint that the log's own key has signed, of another history than the one in the database, is told from one that
 // the log continues.
 func TestConsistencyTellsAnotherHistory(t *testing.T) {
