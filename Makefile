@@ -50,8 +50,9 @@ race: ## the tests again under the race detector
 
 bench: ## the figures the product promises, each beside its floor in the same run
 	@internal/setup/need.sh postgresql
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
 	$(GO) test -run '^$$' -bench . ./policy ./audit ./internal/stream
+	cd internal/bench/peer && $(GO) test -run '^$$' -bench . -benchtime 1x ./...
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
@@ -61,7 +62,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 golden: ## write the golden files anew; look at the difference before committing it
-	$(GO) test ./policy ./internal/teams -update
+	$(GO) test ./policy ./internal/teams ./internal/pg/doctor -update
 
 clean: ## remove what was built (data stays)
 	rm -rf bin

@@ -7,6 +7,7 @@ begin
     begin execute format('create role %I nologin', r); exception when duplicate_object or unique_violation then null; end;
   end loop;
   begin create role counterfoil_service login connection limit 100; exception when duplicate_object or unique_violation then null; end;
+  begin create role counterfoil_retention login connection limit 4; exception when duplicate_object or unique_violation then null; end;
 end $$;
 
 revoke all on schema public from public;
@@ -23,6 +24,7 @@ comment on schema access  is 'The functions that record disclosures and hand out
 comment on schema console is 'Administrators, their sessions and what the audit console keeps.';
 
 grant usage on schema chat, access to counterfoil_service;
+grant usage on schema access to counterfoil_retention;
 grant usage on schema chat, euii, audit to counterfoil_access;
 
 -- The organisation of the running transaction. Row level security compares every row with it; unset means no row.

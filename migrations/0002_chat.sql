@@ -91,6 +91,7 @@ create table chat.conversation (
   card_thread     text,
   card_activity   text,
   card_service    text,
+  intro_activity  text,
   opened_at       timestamptz not null default now(),
   closed_at       timestamptz,
   closed_by       text check (closed_by in ('visitor', 'agent', 'system')),
@@ -120,6 +121,7 @@ comment on column chat.conversation.claimed_at is 'When; a claim that is not com
 comment on column chat.conversation.card_thread is 'Teams conversation of the channel card.';
 comment on column chat.conversation.card_activity is 'Teams activity of the channel card.';
 comment on column chat.conversation.card_service is 'Service URL the channel card was posted through.';
+comment on column chat.conversation.intro_activity is 'Teams activity of the introduction in the 1:1 chat of the agent who holds it, or held it last.';
 comment on column chat.conversation.opened_at is 'First message.';
 comment on column chat.conversation.closed_at is 'End.';
 comment on column chat.conversation.closed_by is 'Which party ended it.';

@@ -9,6 +9,7 @@ create unlogged table access.ticket (
   row_id          uuid not null,
   fields          text[] not null,
   messages        int,
+  claim           bytea not null check (length(claim) = 32),
   valid_until     timestamptz not null,
   xid             xid8 not null default pg_current_xact_id(),
   primary key (organisation_id, seq)
@@ -20,11 +21,41 @@ comment on column access.ticket.subject_id is 'Subject, or for messages the conv
 comment on column access.ticket.row_id is 'Row the values lie in.';
 comment on column access.ticket.fields is 'Fields the decision let through.';
 comment on column access.ticket.messages is 'For message bodies: events from the first that may be taken; null for values.';
+comment on column access.ticket.claim is 'SHA-256 of a secret that only the process which recorded it knows and has to show.';
 comment on column access.ticket.valid_until is 'End.';
 comment on column access.ticket.xid is 'Transaction that wrote it, set by the database.';
 alter table access.ticket enable row level security;
 alter table access.ticket force row level security;
 create policy own_organisation on access.ticket to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation());
+
+-- The key under which the service authenticates what it asks to be recorded. The service has it from a file; its role in
+-- the database cannot read it, so whoever has only the role's password can neither record nor take. HMAC-SHA-256 (RFC 2104)
+-- needs the key in two forms.
+create table access.decision_key (
+  the_only_one boolean primary key default true check (the_only_one),
+  inner_pad    bytea not null check (length(inner_pad) = 64),
+  outer_pad    bytea not null check (length(outer_pad) = 64)
+);
+comment on table  access.decision_key is 'The key that authenticates decisions; installed by a superuser, readable by no role that can log in.';
+comment on column access.decision_key.the_only_one is 'There is one.';
+comment on column access.decision_key.inner_pad is 'Key, exclusive or 0x36.';
+comment on column access.decision_key.outer_pad is 'Key, exclusive or 0x5c.';
+
+alter table access.decision_key enable row level security;
+alter table access.decision_key force row level security;
+create policy functions on access.decision_key for select to counterfoil_access using (true);
+
+-- Both sides are hashed once more, so that the time the comparison takes says nothing. Only functions with a search path of their
+-- own may call it; it has none, because setting one costs more than the hash.
+create function access.authentic(p_mac bytea, p_message bytea) returns boolean language plpgsql stable as $$
+begin
+  return (select sha256(sha256(k.outer_pad || sha256(k.inner_pad || p_message))) = sha256(p_mac) from access.decision_key k);
+end $$;
+
+-- Tells the service whether it has the key that is installed here.
+create function access.check_decision_key(p_challenge bytea, p_mac bytea) returns boolean
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(access.authentic(p_mac, '\x636f756e746572666f696c2f636865636b2f310a'::bytea || p_challenge), false) $$;
 
 -- Row level security asks for the organisation on every row, so this has to be a plain expression to the planner: a
 -- function with settings of its own is not taken apart, and would be run for each row. Its body is bound to pg_catalog
@@ -42,6 +73,8 @@ begin
   perform access.enter(p_organisation);
   insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at)
     values (p_organisation, p_origin, 0, '', p_checkpoint, '-infinity');
+  insert into audit.searchable (organisation_id, size) values (p_organisation, 0);
+  insert into audit.retention (organisation_id) values (p_organisation);
 end $$;
 
 -- Locks the head of a log for the running transaction and says where it stands.
@@ -57,23 +90,28 @@ end $$;
 -- Records a batch and says true, if the log is still of the size that the batch continues; otherwise it writes nothing.
 -- All entries of a batch bear one time, which must not lie before the last one nor away from this server's clock; a
 -- last time that lies in the future, because the clock was set back, is repeated until the clock has caught up.
--- Reads no EUII.
-create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_kind text[], p_action text[],
-    p_actor_kind text[], p_actor_ref text[], p_subject_kind text[], p_subject_ref text[], p_decision text[], p_conversation text[], p_body bytea[],
+-- Reads no EUII. The MAC is over everything that is asked for, so whoever lacks the key cannot make up an organisation, a
+-- subject, a field, a policy revision or a ticket, and since a size is reached only once, cannot say it again.
+create function access.record(p_organisation uuid, p_size bigint, p_at timestamptz, p_body bytea[],
     p_node_level int[], p_node_idx bigint[], p_node_hash bytea[], p_frontier bytea, p_checkpoint text,
-    p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[])
+    p_ticket_seq bigint[], p_ticket_subject uuid[], p_ticket_row uuid[], p_ticket_fields text[], p_ticket_messages int[], p_ticket_seconds int[],
+    p_ticket_claim bytea[], p_mac bytea)
   returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare n int := cardinality(p_body); clock timestamptz := clock_timestamp();
 begin
+  if not coalesce(access.authentic(p_mac, '\x636f756e746572666f696c2f7265636f72642f310a'::bytea || uuid_send(p_organisation) || int8send(p_size) || timestamptz_send(p_at)
+      || array_send(array[p_frontier]) || array_send(array[p_checkpoint]) || array_send(p_ticket_seq) || array_send(p_ticket_subject) || array_send(p_ticket_row)
+      || array_send(p_ticket_fields) || array_send(p_ticket_messages) || array_send(p_ticket_seconds) || array_send(p_ticket_claim)
+      || array_send(p_node_level) || array_send(p_node_idx) || array_send(p_node_hash) || array_send(p_body)), false) then
+    raise exception 'the decisions to be recorded are not authentic' using errcode = 'insufficient_privilege';
+  end if;
   perform access.enter(p_organisation);
   update audit.head set size = p_size + n, frontier = p_frontier, checkpoint = p_checkpoint, last_at = p_at
     where organisation_id = p_organisation and size = p_size and p_at >= last_at
       and p_at >= clock - interval '10 seconds' and p_at <= greatest(last_at, clock + interval '1 second');
   if not found then return false; end if;
-  insert into audit.record (organisation_id, seq, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, body)
-    select p_organisation, p_size + r.i - 1, p_at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation, r.body
-    from unnest(p_kind, p_action, p_actor_kind, p_actor_ref, p_subject_kind, p_subject_ref, p_decision, p_conversation, p_body) with ordinality
-      as r(kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation, body, i);
+  insert into audit.record (organisation_id, seq, at, body)
+    select p_organisation, p_size + r.i - 1, p_at, r.body from unnest(p_body) with ordinality as r(body, i);
   if (p_size + n) / 256 > p_size / 256 then
     insert into audit.tile (organisation_id, idx, hashes)
       select p_organisation, r.seq / 256, string_agg(sha256('\x00'::bytea || r.body), ''::bytea order by r.seq)
@@ -84,27 +122,27 @@ begin
       select p_organisation, u.level, u.idx, u.hash from unnest(p_node_level, p_node_idx, p_node_hash) as u(level, idx, hash);
   end if;
   if cardinality(p_ticket_seq) > 0 then
-    insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, valid_until)
-      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), clock + make_interval(secs => t.seconds)
-      from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds) as t(seq, subject, row, fields, messages, seconds);
+    insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, messages, claim, valid_until)
+      select p_organisation, t.seq, t.subject, t.row, string_to_array(t.fields, ','), nullif(t.messages, 0), t.claim, clock + make_interval(secs => t.seconds)
+      from unnest(p_ticket_seq, p_ticket_subject, p_ticket_row, p_ticket_fields, p_ticket_messages, p_ticket_seconds, p_ticket_claim) as t(seq, subject, row, fields, messages, seconds, claim);
   end if;
   return true;
 end $$;
 
 -- Hands out the ciphertexts of committed records. In the recording transaction itself it gives nothing:
 -- whoever could read before the commit could roll the record back. A ticket that is honoured gives at least one row, without
--- a field when nothing is stored there.
+-- a field when nothing is stored there. Only who knows the ticket's secret can present it.
 -- The plan is made once, perhaps while the tables are empty, and has to be right when they are not: each step is fenced
 -- (offset 0) and finds its rows through the primary key.
-create function access.take(p_organisation uuid, p_seqs bigint[])
+create function access.take(p_organisation uuid, p_seqs bigint[], p_secrets bytea[])
   returns table (seq bigint, subject_id uuid, row_id uuid, field text, ciphertext bytea, wrapped bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select t.seq, t.subject_id, t.row_id, v.field, v.ciphertext, k.wrapped
-    from unnest(p_seqs) as s(seq)
-    cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null
+    from unnest(p_seqs, p_secrets) as s(seq, secret)
+    cross join lateral (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = s.seq and t.messages is null and t.claim = sha256(s.secret)
       and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
     cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
     left join lateral (select v.field, v.ciphertext from euii.value v
@@ -112,14 +150,14 @@ begin
 end $$;
 
 -- Hands out message bodies under the committed record of a conversation grant.
-create function access.take_messages(p_organisation uuid, p_seq bigint, p_after bigint, p_limit int)
+create function access.take_messages(p_organisation uuid, p_seq bigint, p_secret bytea, p_after bigint, p_limit int)
   returns table (seq bigint, kind text, by_party text, by_id uuid, client_id uuid, created_at timestamptz, body bytea, wrapped bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform access.enter(p_organisation);
   return query
     select e.seq, e.kind, e.by_party, e.by_id, e.client_id, e.created_at, e.body, k.wrapped
-    from (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = p_seq
+    from (select t.* from access.ticket t where t.organisation_id = p_organisation and t.seq = p_seq and t.claim = sha256(p_secret)
       and t.valid_until > clock_timestamp() and pg_xact_status(t.xid) = 'committed' offset 0) t
     cross join lateral (select k.wrapped from euii.key k where k.organisation_id = p_organisation and k.key_id = t.subject_id offset 0) k
     cross join lateral (select e.* from chat.event e
@@ -183,6 +221,91 @@ begin
     where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq limit p_limit;
 end $$;
 
+-- Makes the next records of a log searchable, at most so many, and says how many it made so. Records are committed in the order
+-- of their numbers, so whoever holds the lock sees all that come before the last it sees.
+create function access.index_log(p_organisation uuid, p_limit int) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+declare done bigint; n bigint;
+begin
+  perform access.enter(p_organisation);
+  select s.size into done from audit.searchable s where s.organisation_id = p_organisation for update;
+  if not found then return 0; end if;
+  with copied as (
+    insert into audit.search (organisation_id, seq, at, kind, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, address_net)
+      select r.organisation_id, r.seq, r.at, e.kind, e.action, coalesce(e.decision, ''), coalesce(e.actor ->> 'ref', ''), coalesce(e.subject ->> 'ref', ''),
+        coalesce(e.conversation, ''), coalesce(e.address, ''), coalesce(e.address_net, '')
+      from audit.record r cross join lateral json_to_record(convert_from(r.body, 'UTF8')::json)
+        as e(kind text, action text, decision text, actor json, subject json, conversation text, address text, address_net text)
+      where r.organisation_id = p_organisation and r.seq >= done and r.seq < done + p_limit order by r.seq
+      returning at, action, decision),
+  counted as (
+    insert into audit.day as d (organisation_id, day, action, decision, n)
+      select p_organisation, (c.at at time zone 'UTC')::date, c.action, c.decision, count(*) from copied c group by 2, 3, 4
+      on conflict (organisation_id, day, action, decision) do update set n = d.n + excluded.n)
+  select count(*) into n from copied;
+  if n > 0 then
+    update audit.searchable s set size = done + n where s.organisation_id = p_organisation;
+  end if;
+  return n;
+end $$;
+
+-- The newest records that answer a search, from a place on backwards. Each statement is planned for the filters it has; the
+-- plan is held to the indexes, which give the order, so that a page costs what it shows. Entries hold no EUII.
+create function access.search_log(p_organisation uuid, p_since timestamptz, p_until timestamptz, p_kind text, p_action text, p_decision text,
+    p_actor text, p_subject text, p_conversation text, p_address text, p_address_net text, p_before_at timestamptz, p_before_seq bigint, p_limit int)
+  returns table (seq bigint, at timestamptz, body bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_sort = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  perform access.enter(p_organisation);
+  return query execute 'select s.seq, s.at, r.body from (select s.seq, s.at from audit.search s where s.organisation_id = $1 and s.at >= $2 and s.at < $3'
+    || case when p_kind is null then '' when p_kind in ('denial', 'collection', 'administration') then format(' and s.kind = %L', p_kind) else ' and s.kind = $4' end
+    || case when p_action is null then '' else ' and s.action = $5' end
+    || case when p_decision is null then '' when p_decision in ('deny', 'masked') then format(' and s.decision = %L', p_decision) else ' and s.decision = $6' end
+    || case when p_actor is null then '' else ' and s.actor_ref <> '''' and s.actor_ref = $7' end
+    || case when p_subject is null then '' else ' and s.subject_ref <> '''' and s.subject_ref = $8' end
+    || case when p_conversation is null then '' else ' and s.conversation_ref <> '''' and s.conversation_ref = $9' end
+    || case when p_address is null then '' else ' and s.address_ref <> '''' and s.address_ref = $10' end
+    || case when p_address_net is null then '' else ' and s.address_net <> '''' and s.address_net = $11' end
+    || case when p_before_seq is null then '' else ' and (s.at, s.seq) < ($12, $13)' end
+    || ' order by s.at desc, s.seq desc limit $14) s
+      cross join lateral (select r.body from audit.record r where r.organisation_id = $1 and r.seq = s.seq and r.at = s.at offset 0) r
+      order by s.at desc, s.seq desc'
+    using p_organisation, p_since, p_until, p_kind, p_action, p_decision, p_actor, p_subject, p_conversation, p_address, p_address_net, p_before_at, p_before_seq, p_limit;
+end $$;
+create function access.log_days(p_organisation uuid, p_from date, p_to date) returns table (day date, action text, decision text, n bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select d.day, d.action, d.decision, d.n from audit.day d
+    where d.organisation_id = p_organisation and d.day >= p_from and d.day < p_to order by d.day, d.action, d.decision;
+end $$;
+create function access.ensure_months() returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select audit.ensure_months((clock_timestamp() at time zone 'UTC')::date, 3) $$;
+
+-- How long records are kept, what may go by now, and from where on they are kept.
+create function access.log_retention(p_organisation uuid, out days int, out first_seq bigint, out upto bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off as $$
+begin
+  perform access.enter(p_organisation);
+  select r.days, r.first_seq into strict days, first_seq from audit.retention r where r.organisation_id = p_organisation;
+  select s.seq / 256 * 256 into upto from audit.search s
+    where s.organisation_id = p_organisation and s.at >= now() - make_interval(days => log_retention.days) order by s.at, s.seq limit 1;
+  upto := greatest(first_seq, coalesce(upto, 0));
+end $$;
+create function access.set_log_retention(p_organisation uuid, p_days int) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  update audit.retention set days = p_days where organisation_id = p_organisation;
+end $$;
+
+-- Pruning is for the role of retention alone: the service cannot remove a record.
+create function access.prune_log(p_organisation uuid, p_act bigint, p_upto bigint, p_limit int) returns bigint
+  language sql security definer set search_path = pg_catalog, pg_temp as $$ select audit.prune(p_organisation, p_act, p_upto, p_limit) $$;
+create function access.drop_empty_months() returns int language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select audit.drop_empty_months() $$;
+
 -- The first hashes of a tile (C2SP tlog-tiles); of the last one they are computed from the entries.
 create function access.log_tile(p_organisation uuid, p_level int, p_idx bigint, p_width int) returns bytea
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -234,5 +357,7 @@ end $$;
 
 revoke all on all functions in schema access from public;
 grant execute on all functions in schema access to counterfoil_service;
+revoke execute on function access.authentic(bytea, bytea), access.prune_log(uuid, bigint, bigint, int), access.drop_empty_months() from counterfoil_service;
+grant execute on function access.prune_log(uuid, bigint, bigint, int), access.drop_empty_months() to counterfoil_retention;
 grant execute on function access.organisation() to counterfoil_chat, counterfoil_euii, counterfoil_audit;
 reset role;

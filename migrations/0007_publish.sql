@@ -33,16 +33,17 @@ alter table audit.record add constraint record_time_finite check (isfinite(at));
 -- rows of tables that otherwise only grow, so no role of the service may call it: it takes the superuser.
 create function audit.begin_epoch(p_organisation uuid, p_log uuid, p_size bigint, p_checkpoint text, p_origin text, p_new_checkpoint text) returns void
   language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare t record; was_origin text; what text;
+declare t record; was_origin text; what text; keep int;
 begin
-  lock table audit.head, audit.record, audit.tile, audit.node in access exclusive mode;
+  lock table audit.head, audit.record, audit.search, audit.searchable, audit.day, audit.retention, audit.tile, audit.node in access exclusive mode;
   select h.origin into was_origin from audit.head h where h.organisation_id = p_organisation and h.size = p_size and h.checkpoint = p_checkpoint;
   if not found then raise exception 'the log is not as it was when its end was decided'; end if;
   create temporary table triggers on commit drop as
     select g.tgrelid::regclass as on_table, g.tgname as name from pg_trigger g join pg_class c on c.oid = g.tgrelid
     where c.relnamespace = 'audit'::regnamespace and c.relname <> 'epoch' and not g.tgisinternal and g.tgenabled = 'A';
   for t in select on_table, name from pg_temp.triggers loop execute format('alter table %s disable trigger %I', t.on_table, t.name); end loop;
-  foreach what in array array['head','record','tile','node'] loop
+  select r.days into strict keep from audit.retention r where r.organisation_id = p_organisation;
+  foreach what in array array['head','record','search','searchable','day','retention','tile','node'] loop
     execute format('update audit.%I set organisation_id = $1 where organisation_id = $2', what) using p_log, p_organisation;
   end loop;
   update audit.head set last_at = 'infinity' where organisation_id = p_log;
@@ -50,6 +51,8 @@ begin
   insert into audit.epoch (organisation_id, epoch, log_id, origin, size)
     select p_organisation, count(*) + 1, p_log, was_origin, p_size from audit.epoch e where e.organisation_id = p_organisation;
   insert into audit.head (organisation_id, origin, size, frontier, checkpoint, last_at) values (p_organisation, p_origin, 0, '', p_new_checkpoint, '-infinity');
+  insert into audit.searchable (organisation_id, size) values (p_organisation, 0);
+  insert into audit.retention (organisation_id, days) values (p_organisation, keep);
   delete from access.ticket where organisation_id = p_organisation; -- they name records by number
   update chat.organisation set log_origin = p_origin where organisation_id = p_organisation;
 end $$;
@@ -69,25 +72,30 @@ begin
   end loop;
 end $$;
 
--- Everything the head says, and whether there are records that it does not cover, for verifying the log where it lies.
-create function access.log_state(p_organisation uuid, out origin text, out size bigint, out frontier bytea, out checkpoint text, out last_at timestamptz, out closed boolean, out beyond boolean)
+-- Everything the head says, whether there are records that it does not cover, and how many records are searchable, for verifying
+-- the log where it lies.
+create function access.log_state(p_organisation uuid, out origin text, out size bigint, out frontier bytea, out checkpoint text, out last_at timestamptz,
+    out closed boolean, out beyond boolean, out searchable bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
   select h.origin, h.size, h.frontier, h.checkpoint, case when isfinite(h.last_at) then h.last_at else 'epoch' end, h.last_at = 'infinity',
-      exists (select from audit.record r where r.organisation_id = p_organisation and r.seq >= h.size)
-    into strict origin, size, frontier, checkpoint, last_at, closed, beyond
+      exists (select from audit.record r where r.organisation_id = p_organisation and r.seq >= h.size),
+      (select count(*) from audit.search s where s.organisation_id = p_organisation)
+    into strict origin, size, frontier, checkpoint, last_at, closed, beyond, searchable
     from audit.head h where h.organisation_id = p_organisation;
 end $$;
 
--- Records with the columns that are copies of what their bodies say.
-create function access.log_rows(p_organisation uuid, p_from bigint, p_to bigint)
-  returns table (seq bigint, at timestamptz, kind text, action text, actor_kind text, actor_ref text, subject_kind text, subject_ref text, decision text, conversation_ref text, body bytea)
+-- Records with what they are searched by: kind, action, decision, actor, subject, conversation, address and network; null where a
+-- search does not find the record. due says that it should.
+create function access.log_rows(p_organisation uuid, p_from bigint, p_to bigint) returns table (seq bigint, at timestamptz, body bytea, due boolean, searched_by text[])
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
-  return query select r.seq, r.at, r.kind, r.action, r.actor_kind, r.actor_ref, r.subject_kind, r.subject_ref, r.decision, r.conversation_ref, r.body
-    from audit.record r where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq;
+  return query select r.seq, r.at, r.body, r.seq < (select c.size from audit.searchable c where c.organisation_id = p_organisation),
+      case when s.seq is not null then array[s.kind, s.action, s.decision, s.actor_ref, s.subject_ref, s.conversation_ref, s.address_ref, s.address_net] end
+    from audit.record r left join audit.search s on s.organisation_id = p_organisation and s.at = r.at and s.seq = r.seq
+    where r.organisation_id = p_organisation and r.seq >= p_from and r.seq < p_to order by r.seq;
 end $$;
 
 -- The closed logs of an organisation.

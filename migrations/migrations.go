@@ -7,3 +7,8 @@ import "embed"
 //
 //go:embed *.sql
 var FS embed.FS
+
+// Catalog is what the files make, as the doctor lists it.
+//
+//go:embed catalog.golden
+var Catalog string

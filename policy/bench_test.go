@@ -18,7 +18,7 @@ func BenchmarkDecide(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bare, err := rego.New(rego.Compiler(engine.compiler), rego.Query(entryPoint)).PrepareForEval(ctx)
+	bare, err := rego.New(rego.Compiler(engine.program.Load().compiler), rego.Query(entryPoint)).PrepareForEval(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}

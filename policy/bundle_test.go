@@ -74,6 +74,36 @@ func TestEveryRuleSaysWhatItMeans(t *testing.T) {
 	}
 }
 
+// The statements of the attestation that a decision can make true, each by a rule that names it.
+func TestEveryStatementThatADecisionCanHoldHasARule(t *testing.T) {
+	files, err := readBundle(Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, err := parse(files, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, module := range modules {
+		for _, rule := range module.Rules {
+			for _, a := range rule.Annotations {
+				statements, _ := a.Custom["statements"].([]any)
+				for _, statement := range statements {
+					named = append(named, statement.(string))
+				}
+			}
+		}
+	}
+	slices.Sort(named)
+	want := []string{
+		"SEED-BOT-1", "SEED-BOT-2", "SEED-BOT-3", "SEED-ORG-1", "SEED-ORG-2", "SEED-ORG-3", "SEED-ORG-4", "SEED-ORG-6", "SEED-ORG-7", "SEED-TEL-1", "SEED-TEL-2",
+	}
+	if got := slices.Compact(named); !slices.Equal(got, want) {
+		t.Errorf("rules name the statements %q, want %q", got, want)
+	}
+}
+
 func TestRevisionChangesWith(t *testing.T) {
 	files, err := readBundle(Bundle())
 	if err != nil {

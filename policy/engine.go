@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -36,12 +37,18 @@ const ReasonPolicyError = "policy_error"
 
 // Engine decides. It is safe for concurrent use. The nil Engine denies.
 type Engine struct {
+	program atomic.Pointer[program] // never nil
+	shadow  atomic.Pointer[Shadow]  // nil while no candidate is tried
+	limit   time.Duration
+}
+
+// program is one compiled bundle. It never changes.
+type program struct {
 	revision string
 	compiler *ast.Compiler
 	query    ast.Body
 	queries  ast.QueryCompiler
 	store    storage.Store // empty: policy reads its input and nothing else
-	limit    time.Duration
 }
 
 // New returns an engine over the bundle compiled into the program.
@@ -77,41 +84,46 @@ func Load(ctx context.Context, fsys fs.FS) (*Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
-	return &Engine{
+	e := &Engine{limit: limit}
+	e.program.Store(&program{
 		revision: revision(files),
 		compiler: compiler,
 		query:    query,
 		queries:  queries,
 		store:    inmem.New(),
-		limit:    limit,
-	}, nil
+	})
+	return e, nil
 }
+
+// Adopt makes e decide by the bundle of another engine from now on. Decisions under way end by the one they began with.
+func (e *Engine) Adopt(other *Engine) { e.program.Store(other.program.Load()) }
 
 // Revision names the bundle: a digest of the files that decide.
 func (e *Engine) Revision() string {
 	if e == nil {
 		return ""
 	}
-	return e.revision
+	return e.program.Load().revision
 }
 
 // Decide answers the question. The Decision denies whenever the error is not
 // nil; an ordinary denial is no error.
 func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	denied := Decision{
-		outcome:  Deny,
-		rule:     defaultDeny,
-		reasons:  []string{ReasonPolicyError},
-		revision: e.Revision(),
-		input:    in.clone(),
+		outcome: Deny,
+		rule:    defaultDeny,
+		reasons: []string{ReasonPolicyError},
+		input:   in.clone(),
 	}
 	if e == nil {
 		return denied, errors.New("decide: no engine")
 	}
+	p := e.program.Load()
+	denied.revision = p.revision
 	if err := in.bounded(); err != nil {
 		return denied, fmt.Errorf("decide %q: %w", shorten(string(in.Purpose)), err)
 	}
-	result, err := e.eval(ctx, in.value())
+	result, err := p.eval(ctx, in.value(), e.limit)
 	if err != nil {
 		return denied, fmt.Errorf("decide %s: %w", in.Purpose, err)
 	}
@@ -119,27 +131,28 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err := decided.read(result); err != nil {
 		return denied, fmt.Errorf("decide %s: %w", in.Purpose, err)
 	}
+	e.shadow.Load().offer(decided)
 	return decided, nil
 }
 
 // eval asks the entry point and returns its one result.
-func (e *Engine) eval(ctx context.Context, input ast.Value) (ast.Value, error) {
-	bound := &bound{ctx: ctx, until: time.Now().Add(e.limit)}
+func (p *program) eval(ctx context.Context, input ast.Value, limit time.Duration) (ast.Value, error) {
+	bound := &bound{ctx: ctx, until: time.Now().Add(limit)}
 	if err := bound.err(); err != nil {
 		return nil, err
 	}
-	txn, err := e.store.NewTransaction(ctx)
+	txn, err := p.store.NewTransaction(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	defer e.store.Abort(ctx, txn)
+	defer p.store.Abort(ctx, txn)
 
 	var result ast.Value
 	count := 0
-	err = topdown.NewQuery(e.query).
-		WithQueryCompiler(e.queries).
-		WithCompiler(e.compiler).
-		WithStore(e.store).
+	err = topdown.NewQuery(p.query).
+		WithQueryCompiler(p.queries).
+		WithCompiler(p.compiler).
+		WithStore(p.store).
 		WithTransaction(txn).
 		WithInput(ast.NewTerm(input)).
 		WithCancel(bound).

@@ -18,6 +18,12 @@ const (
 	Converse                Purpose = "converse"
 	MyOwnData               Purpose = "my_own_data"
 	RevealToAdmin           Purpose = "reveal_to_admin"
+	ReadTranscript          Purpose = "read_transcript"
+	BreakGlass              Purpose = "break_glass"
+	ApproveBreakGlass       Purpose = "approve_break_glass"
+	ArchiveConversation     Purpose = "archive_conversation"
+	ApplyRetention          Purpose = "apply_retention"
+	ScanForCanaries         Purpose = "scan_for_canaries"
 	ReadAuditLog            Purpose = "read_audit_log"
 	Administer              Purpose = "administer"
 )
@@ -27,7 +33,8 @@ func Purposes() []Purpose {
 	return []Purpose{
 		CollectVisitor, AnnounceToChannel, MatchAgent, CollectAgent,
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
-		Converse, MyOwnData, RevealToAdmin, ReadAuditLog, Administer,
+		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
+		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
 	}
 }
 
@@ -56,6 +63,18 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Show a person his own data", "Montrer à une personne ses propres données"
 	case RevealToAdmin:
 		en, fr = "Reveal a person to an administrator", "Révéler une personne à un administrateur"
+	case ReadTranscript:
+		en, fr = "Show an administrator what was written", "Montrer à un administrateur ce qui a été écrit"
+	case BreakGlass:
+		en, fr = "Reveal in an emergency, approved by a second person", "Révéler en urgence, avec l'accord d'une seconde personne"
+	case ApproveBreakGlass:
+		en, fr = "Approve an emergency of somebody else", "Approuver l'urgence de quelqu'un d'autre"
+	case ArchiveConversation:
+		en, fr = "Put a conversation into the archive", "Verser une conversation aux archives"
+	case ApplyRetention:
+		en, fr = "Delete what has been kept long enough", "Supprimer ce qui a été conservé assez longtemps"
+	case ScanForCanaries:
+		en, fr = "Look for planted names where none may be", "Chercher des noms témoins là où il ne doit pas y en avoir"
 	case ReadAuditLog:
 		en, fr = "Read the audit log", "Lire le journal d'audit"
 	case Administer:
@@ -99,11 +118,14 @@ func Fields() []string {
 type Input struct {
 	Actor        Actor        `json:"actor"`
 	Purpose      Purpose      `json:"purpose"`
-	Audience     string       `json:"audience"`     // visitor, agent, channel, console, service
+	Audience     string       `json:"audience"`     // visitor, agent, channel, console, service, archive
 	Subject      Subject      `json:"subject"`      // taken from the sealed envelope
 	Fields       []string     `json:"fields"`       // sorted; none for an administrative act
 	Conversation Conversation `json:"conversation"` // zero where no conversation is concerned
 	Organisation Organisation `json:"organisation"` // settings of the subject's organisation
+
+	Justification bool     `json:"justification"` // a written one was given; its text is no part of the question
+	Approval      Approval `json:"approval"`      // zero where nobody approved and nothing is to be approved
 }
 
 // Actor is who asks.
@@ -114,6 +136,8 @@ type Actor struct {
 	Roles        []string `json:"roles"`        // of an admin: auditor, security_admin, privacy_officer, approver
 	Factors      []Factor `json:"factors"`      // what he proved when he signed in or stepped up
 	Address      string   `json:"address"`      // admitted, refused, none
+	Job          string   `json:"job"`          // of a job: archive, canary_scan or retention
+	Recent       int      `json:"recent"`       // disclosures to him within the last hour
 }
 
 // Factor is one proof of identity.
@@ -136,6 +160,14 @@ type Conversation struct {
 	State     string `json:"state"`      // empty, waiting, active, closed, offline
 	ActorIs   string `json:"actor_is"`   // the actor's part in it: empty, visitor, agent, channel
 	SubjectIs string `json:"subject_is"` // the subject's part in it
+}
+
+// Approval is the consent of a second person to an emergency.
+type Approval struct {
+	By               string `json:"by"`                 // reference of who approved; empty while nobody did
+	Actor            string `json:"actor"`              // reference of who asked for it
+	Subject          string `json:"subject"`            // reference of whom or what it is about
+	ExpiresInSeconds int    `json:"expires_in_seconds"` // from now
 }
 
 // Organisation holds the settings that policy reads.
@@ -162,7 +194,8 @@ func closed() map[string][]string {
 		"actor.roles":             {"auditor", "security_admin", "privacy_officer", "approver"},
 		"actor.factors.method":    {"password", "totp", "webauthn"},
 		"actor.address":           {"admitted", "refused", "none"},
-		"audience":                {"visitor", "agent", "channel", "console", "service"},
+		"actor.job":               {"", "archive", "canary_scan", "retention"},
+		"audience":                {"visitor", "agent", "channel", "console", "service", "archive"},
 		"subject.kind":            {"", "agent", "visitor", "conversation"},
 		"fields":                  Fields(),
 		"conversation.state":      {"", "waiting", "active", "closed", "offline"},

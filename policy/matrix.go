@@ -69,6 +69,17 @@ func bases(purpose Purpose) []base {
 			return Conversation{Ref: "c1", State: state, ActorIs: actorIs, SubjectIs: subjectIs}
 		}
 	)
+	job := func(name string) Actor {
+		return Actor{Kind: "job", Organisation: "o1", Ref: "j1", Address: "none", Job: name}
+	}
+	justified := func(b base) base {
+		b.in.Justification = true
+		return b
+	}
+	approved := func(by, actor string, b base) base {
+		b.in.Approval = Approval{By: by, Actor: actor, Subject: b.in.Subject.Ref, ExpiresInSeconds: 600}
+		return justified(b)
+	}
 	ask := func(name string, actor Actor, audience string, subject Subject, conversation Conversation, fields ...string) base {
 		return base{name, Input{
 			Actor: actor, Purpose: purpose, Audience: audience,
@@ -102,10 +113,22 @@ func bases(purpose Purpose) []base {
 		}
 	case RevealToAdmin:
 		return []base{
-			ask("a privacy officer about an agent", admin("privacy_officer"), "console", anAgent, Conversation{}, AgentEmail),
-			ask("a privacy officer about a visitor", admin("privacy_officer"), "console", aVisitor, Conversation{}, VisitorEmail),
-			ask("an auditor about an agent", admin("auditor"), "console", anAgent, Conversation{}, AgentEmail),
+			justified(ask("a privacy officer about an agent", admin("privacy_officer"), "console", anAgent, Conversation{}, AgentEmail)),
+			justified(ask("a privacy officer about a visitor", admin("privacy_officer"), "console", aVisitor, Conversation{}, VisitorEmail)),
+			justified(ask("an auditor about an agent", admin("auditor"), "console", anAgent, Conversation{}, AgentEmail)),
 		}
+	case ReadTranscript:
+		return []base{justified(ask("a privacy officer", admin("privacy_officer"), "console", aChat, chat("closed", "", ""), MessageBody))}
+	case BreakGlass:
+		return []base{approved("m2", "m1", ask("an auditor, approved by somebody else", admin("auditor"), "console", anAgent, Conversation{}, AgentEmail))}
+	case ApproveBreakGlass:
+		return []base{approved("", "m2", ask("an approver, for somebody else", admin("approver"), "console", anAgent, Conversation{}))}
+	case ArchiveConversation:
+		return []base{ask("the archive job", job("archive"), "archive", aChat, Conversation{}, MessageBody)}
+	case ApplyRetention:
+		return []base{ask("the retention job", job("retention"), "service", nothing, Conversation{})}
+	case ScanForCanaries:
+		return []base{ask("the canary scan", job("canary_scan"), "service", nothing, Conversation{})}
 	case ReadAuditLog:
 		return []base{
 			ask("an auditor", admin("auditor"), "console", nothing, Conversation{}),
@@ -205,6 +228,11 @@ func dimensions() []dimension {
 		factors.changes = append(factors.changes, change{cmp.Or(strings.Join(words, ", "), "none"), func(in *Input) { in.Actor.Factors = given }})
 	}
 
+	recent := dimension{name: "within the hour"}
+	for _, n := range []int{0, 499, 500, 999, 1000, 9999, 10000, 99999, 100000, 999999, 1000000} {
+		recent.changes = append(recent.changes, change{fmt.Sprint(n), func(in *Input) { in.Actor.Recent = n }})
+	}
+
 	return []dimension{
 		fields,
 		set("actor", lists["actor.kind"], func(in *Input) *string { return &in.Actor.Kind }),
@@ -230,6 +258,22 @@ func dimensions() []dimension {
 		settings,
 		roles,
 		factors,
+		set("job", lists["actor.job"], func(in *Input) *string { return &in.Actor.Job }),
+		{"justification", []change{
+			{"none", func(in *Input) { in.Justification = false }},
+			{"given", func(in *Input) { in.Justification = true }},
+		}},
+		{"approval", []change{
+			{"as it is", func(*Input) {}},
+			{"none", func(in *Input) { in.Approval = Approval{} }},
+			{"by the actor himself", func(in *Input) { in.Approval.By = in.Actor.Ref }},
+			{"for the actor himself", func(in *Input) { in.Approval.Actor = in.Actor.Ref }},
+			{"for somebody else", func(in *Input) { in.Approval.Actor = "other" }},
+			{"about somebody else", func(in *Input) { in.Approval.Subject = "other" }},
+			{"ended", func(in *Input) { in.Approval.ExpiresInSeconds = 0 }},
+			{"for a year", func(in *Input) { in.Approval.ExpiresInSeconds = 365 * 86400 }},
+		}},
+		recent,
 	}
 }
 
@@ -243,6 +287,8 @@ func together() [][2]string {
 		{"subject ref", "settings"},
 		{"roles", "factors"},
 		{"roles", "address"},
+		{"roles", "approval"},
+		{"actor", "job"},
 	}
 }
 

@@ -95,13 +95,15 @@ func TestInputReachesOPAAsItsJSON(t *testing.T) {
 		"a full one": {
 			Actor: Actor{
 				Kind: "admin", Organisation: "o", Ref: "a", Roles: []string{"auditor", "other"},
-				Factors: []Factor{{"totp", 12}, {"password", 100000}, {"elsewhere", -1}}, Address: "admitted",
+				Factors: []Factor{{"totp", 12}, {"password", 100000}, {"elsewhere", -1}}, Address: "admitted", Job: "archive", Recent: 123456,
 			},
 			Purpose: RevealToAdmin, Audience: "console",
 			Subject:      Subject{Kind: "agent", Organisation: "o", Ref: "s"},
 			Fields:       []string{AgentEmail, "no_such_field"},
 			Conversation: Conversation{Ref: "c", State: "active", ActorIs: "visitor", SubjectIs: "agent"},
 			Organisation: Organisation{ShareVisitorEmail: true, NameInChannel: true},
+
+			Justification: true, Approval: Approval{By: "b", Actor: "a", Subject: "s", ExpiresInSeconds: 3600},
 		},
 		"an empty one": {
 			Actor:        Actor{Roles: []string{}, Factors: []Factor{}},

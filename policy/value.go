@@ -20,6 +20,9 @@ func (in *Input) bounded() error {
 	if len(in.Fields) > maxList || len(in.Actor.Roles) > maxList || len(in.Actor.Factors) > maxList {
 		return fmt.Errorf("fields, roles or factors: more than %d", maxList)
 	}
+	if in.Actor.Recent < 0 {
+		return errors.New("actor.recent: below zero")
+	}
 	for i := 1; i < len(in.Fields); i++ {
 		if in.Fields[i-1] >= in.Fields[i] {
 			return errors.New("fields: not sorted, or one twice")
@@ -27,10 +30,11 @@ func (in *Input) bounded() error {
 	}
 	long := false
 	for _, s := range []string{
-		in.Actor.Kind, in.Actor.Organisation, in.Actor.Ref, in.Actor.Address,
+		in.Actor.Kind, in.Actor.Organisation, in.Actor.Ref, in.Actor.Address, in.Actor.Job,
 		string(in.Purpose), in.Audience,
 		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
 		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
+		in.Approval.By, in.Approval.Actor, in.Approval.Subject,
 	} {
 		long = long || len(s) > maxText
 	}
@@ -73,6 +77,12 @@ var (
 	keyRoles             = ast.StringTerm("roles")
 	keyFactors           = ast.StringTerm("factors")
 	keyAddress           = ast.StringTerm("address")
+	keyJob               = ast.StringTerm("job")
+	keyRecent            = ast.StringTerm("recent")
+	keyJustification     = ast.StringTerm("justification")
+	keyApproval          = ast.StringTerm("approval")
+	keyBy                = ast.StringTerm("by")
+	keyExpiresInSeconds  = ast.StringTerm("expires_in_seconds")
 	keyMethod            = ast.StringTerm("method")
 	keyAgeSeconds        = ast.StringTerm("age_seconds")
 	keyState             = ast.StringTerm("state")
@@ -115,6 +125,18 @@ var settings = func() map[Organisation]*ast.Term {
 	return terms
 }()
 
+// noApproval is the term of the zero Approval, which nearly every question has.
+var noApproval = Approval{}.term()
+
+func (a Approval) term() *ast.Term {
+	return ast.ObjectTerm(
+		ast.Item(keyBy, word(a.By)),
+		ast.Item(keyActor, word(a.Actor)),
+		ast.Item(keySubject, word(a.Subject)),
+		ast.Item(keyExpiresInSeconds, ast.InternedTerm(a.ExpiresInSeconds)),
+	)
+}
+
 // words returns the array of the given strings.
 func words(all []string) *ast.Term {
 	terms := make([]*ast.Term, len(all))
@@ -150,6 +172,10 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyAgeSeconds, ast.InternedTerm(factor.AgeSeconds)),
 		)
 	}
+	approval := noApproval
+	if in.Approval != (Approval{}) {
+		approval = in.Approval.term()
+	}
 	return ast.NewObject(
 		ast.Item(keyActor, ast.ObjectTerm(
 			ast.Item(keyKind, word(in.Actor.Kind)),
@@ -158,6 +184,8 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyRoles, words(in.Actor.Roles)),
 			ast.Item(keyFactors, array(factors)),
 			ast.Item(keyAddress, word(in.Actor.Address)),
+			ast.Item(keyJob, word(in.Actor.Job)),
+			ast.Item(keyRecent, ast.InternedTerm(in.Actor.Recent)),
 		)),
 		ast.Item(keyPurpose, word(string(in.Purpose))),
 		ast.Item(keyAudience, word(in.Audience)),
@@ -174,5 +202,7 @@ func (in *Input) value() ast.Value {
 			ast.Item(keySubjectIs, word(in.Conversation.SubjectIs)),
 		)),
 		ast.Item(keyOrganisation, settings[in.Organisation]),
+		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
+		ast.Item(keyApproval, approval),
 	)
 }

@@ -14,6 +14,7 @@ package pglog
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,16 +44,18 @@ var ErrUnavailable = errors.New("the audit log cannot record now")
 
 // Log appends to the logs of all organisations of one database.
 type Log struct {
-	pool *pgxpool.Pool
-	key  audit.Key
+	pool      *pgxpool.Pool
+	key       audit.Key
+	decisions DecisionKey
 
 	mu        sync.Mutex
 	appenders map[uuid.UUID]*appender // those of organisations that were ever appended to
 }
 
-// New makes a Log over a pool of the service's role. key signs the checkpoints.
-func New(pool *pgxpool.Pool, key audit.Key) *Log {
-	return &Log{pool: pool, key: key, appenders: make(map[uuid.UUID]*appender)}
+// New makes a Log over a pool of the service's role. key signs the checkpoints; decisions is the key that is installed in
+// the database.
+func New(pool *pgxpool.Pool, key audit.Key, decisions DecisionKey) *Log {
+	return &Log{pool: pool, key: key, decisions: decisions, appenders: make(map[uuid.UUID]*appender)}
 }
 
 // Draft is an entry to be recorded; the log fills in its index, time and nonce. A ticket goes with a disclosure whose
@@ -78,6 +81,7 @@ type Receipt struct {
 	origin string
 	index  uint64
 	at     time.Time
+	secret [16]byte // of the ticket; zero without one
 	ok     bool
 }
 
@@ -138,6 +142,7 @@ func (l *Log) Append(ctx context.Context, organisation uuid.UUID, drafts ...Draf
 		l.appenders[organisation] = a
 	}
 	a.queue = append(a.queue, call)
+	a.unsearchable = true
 	if !a.running {
 		a.running = true
 		go a.run()
@@ -161,13 +166,14 @@ type call struct {
 	done      chan struct{}
 }
 
-// appender is the queue of one organisation. Log.mu guards the queue and running; the rest belongs to the goroutine that
+// appender is the queue of one organisation. Log.mu guards the queue, running and unsearchable; the rest belongs to the goroutine that
 // runs.
 type appender struct {
 	log          *Log
 	organisation uuid.UUID
 	queue        []*call
 	running      bool
+	unsearchable bool // something was queued since Index was last called
 
 	head        head      // as our last commit left it; zero when unknown
 	sharedUntil time.Time // until when to begin with the lock
@@ -223,7 +229,8 @@ type batch struct {
 	first  uint64
 	at     time.Time
 	bodies [][]byte
-	take   []int64 // the records whose tickets are for values
+	claims [][16]byte // the secret of each record's ticket; zero without one
+	take   []int64    // the records whose tickets are for values
 }
 
 // answer gives each call its receipts and what was taken for them, or the error.
@@ -235,7 +242,7 @@ func (b *batch) answer(taken [][]Taken, err error) {
 		} else {
 			c.committed = make([]Committed, len(c.drafts))
 			for i := range c.drafts {
-				c.committed[i].Receipt = Receipt{b.origin, b.first + uint64(index), b.at, true}
+				c.committed[i].Receipt = Receipt{b.origin, b.first + uint64(index), b.at, b.claims[index], true}
 				if taken != nil {
 					c.committed[i].Values = taken[index]
 				}
@@ -397,7 +404,7 @@ func (a *appender) recorded(ctx context.Context, b *batch) (bool, error) {
 	return there, err
 }
 
-const sqlRecord = "select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)"
+const sqlRecord = "select access.record($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)"
 
 // prepare makes the entries that continue h at the time now, and gives the head after them and the arguments of the
 // statement that records both.
@@ -416,28 +423,29 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 		n += len(c.drafts)
 	}
 	var (
-		kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions, conversations = text(n), text(n), text(n), text(n), text(n), text(n), text(n), text(n)
-
-		nodeLevels  []int32
-		nodeIndexes []int64
-		nodeHashes  [][]byte
+		nodeLevels  = []int32{} // no array is null: the MAC is over all of them
+		nodeIndexes = []int64{}
+		nodeHashes  = [][]byte{}
 
 		ticketSeqs                    = make([]int64, 0, n)
 		ticketSubjects, ticketRows    = make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n)
-		ticketFields                  = text(n)
+		ticketFields                  = make([]string, 0, n)
 		ticketMessages, ticketSeconds = make([]int32, 0, n), make([]int32, 0, n)
+		ticketClaims                  = make([][]byte, 0, n)
 	)
 	organisation := a.organisation.String()
-	b.bodies, b.take = make([][]byte, 0, n), make([]int64, 0, n)
-	nonces := make([]byte, 16*n)
-	rand.Read(nonces)
+	b.bodies, b.take, b.claims = make([][]byte, 0, n), make([]int64, 0, n), make([][16]byte, n)
+	random := make([]byte, 32*n)
+	rand.Read(random)
 	for _, c := range b.calls {
 		for i := range c.drafts {
 			e := c.drafts[i].Entry
 			e.Seq = h.size + uint64(len(b.bodies))
 			e.Time = b.at
 			e.Organisation = organisation
-			copy(e.Nonce[:], nonces[16*len(b.bodies):])
+			nonce, secret := random[:16], random[16:32]
+			random = random[32:]
+			copy(e.Nonce[:], nonce)
 			body, err := e.AppendTo(make([]byte, 0, 1024))
 			if err != nil {
 				return head{}, nil, fmt.Errorf("encode entry: %w", err)
@@ -449,14 +457,6 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 					nodeHashes = append(nodeHashes, hash[:])
 				}
 			})
-			kinds = append(kinds, string(e.Kind))
-			actions = append(actions, e.Action)
-			actorKinds = append(actorKinds, e.Actor.Kind)
-			actorRefs = append(actorRefs, e.Actor.Ref)
-			subjectKinds = append(subjectKinds, e.Subject.Kind)
-			subjectRefs = append(subjectRefs, e.Subject.Ref)
-			decisions = append(decisions, e.Decision)
-			conversations = append(conversations, e.Conversation)
 			b.bodies = append(b.bodies, body)
 			if t := c.drafts[i].Ticket; t != nil {
 				if t.Messages == 0 {
@@ -468,6 +468,9 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 				ticketFields = append(ticketFields, strings.Join(t.Fields, ","))
 				ticketMessages = append(ticketMessages, int32(t.Messages))
 				ticketSeconds = append(ticketSeconds, int32(t.Valid/time.Second))
+				claim := sha256.Sum256(secret)
+				ticketClaims = append(ticketClaims, claim[:])
+				copy(b.claims[e.Seq-h.size][:], secret)
 			}
 		}
 	}
@@ -480,18 +483,22 @@ func (a *appender) prepare(b *batch, h head, now time.Time) (head, []any, error)
 	if err != nil {
 		return head{}, nil, fmt.Errorf("sign the checkpoint of %s: %w", h.origin, err)
 	}
-	next := head{known: true, origin: h.origin, size: tree.Size(), frontier: tree.MarshalFrontier(), lastAt: b.at, ahead: h.ahead}
+	m := newMessage(recordLabel, 512+len(b.bodies)*1280).uuid(a.organisation).int8(int64(h.size)).time(b.at)
+	frontier := tree.MarshalFrontier()
+	m.bytes(frontier).texts(string(checkpoint)).int8s(ticketSeqs...).uuids(ticketSubjects...).uuids(ticketRows...).
+		texts(ticketFields...).int4s(ticketMessages...).int4s(ticketSeconds...).bytes(ticketClaims...).
+		int4s(nodeLevels...).int8s(nodeIndexes...).bytes(nodeHashes...).bytes(b.bodies...)
+	next := head{known: true, origin: h.origin, size: tree.Size(), frontier: frontier, lastAt: b.at, ahead: h.ahead}
 	// The plain types below spare pgx the search for a way to encode them.
 	return next, []any{
-		pgtype.UUID{Bytes: a.organisation, Valid: true}, int64(h.size), b.at, kinds, actions, actorKinds, actorRefs, subjectKinds, subjectRefs, decisions,
-		conversations, pgtype.FlatArray[[]byte](b.bodies), nodeLevels, nodeIndexes, pgtype.FlatArray[[]byte](nodeHashes), next.frontier, string(checkpoint),
+		pgtype.UUID{Bytes: a.organisation, Valid: true}, int64(h.size), b.at, pgtype.FlatArray[[]byte](b.bodies),
+		nodeLevels, nodeIndexes, pgtype.FlatArray[[]byte](nodeHashes), frontier, string(checkpoint),
 		ticketSeqs, pgtype.FlatArray[pgtype.UUID](ticketSubjects), pgtype.FlatArray[pgtype.UUID](ticketRows), ticketFields, ticketMessages, ticketSeconds,
+		pgtype.FlatArray[[]byte](ticketClaims), a.log.decisions.mac(m),
 	}, nil
 }
 
-func text(n int) []string { return make([]string, 0, n) }
-
-const sqlTake = "select seq, field, ciphertext, wrapped from access.take($1, $2)"
+const sqlTake = "select seq, field, ciphertext, wrapped from access.take($1, $2, $3)"
 
 // take answers the calls of a committed batch with the ciphertexts of their tickets.
 func (a *appender) take(b *batch) {
@@ -503,7 +510,11 @@ func (a *appender) take(b *batch) {
 
 // taken gets the ciphertexts of all tickets of a committed batch in one statement, in the order of its drafts.
 func (a *appender) taken(ctx context.Context, b *batch) ([][]Taken, error) {
-	rows, err := a.log.pool.Query(ctx, sqlTake, pgtype.UUID{Bytes: a.organisation, Valid: true}, b.take)
+	secrets := make([][]byte, len(b.take))
+	for i, seq := range b.take {
+		secrets[i] = b.claims[uint64(seq)-b.first][:]
+	}
+	rows, err := a.log.pool.Query(ctx, sqlTake, pgtype.UUID{Bytes: a.organisation, Valid: true}, b.take, pgtype.FlatArray[[]byte](secrets))
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
 	}

@@ -40,6 +40,7 @@ func newPlace(t *testing.T) *place {
 	p := &place{db: pgtest.Database(t, migrations.FS), organisation: uuid.New(), subject: uuid.New()}
 	p.pool = p.db.Pool(t, service)
 	ctx := t.Context()
+	must(t, decisionKey(t).Install(ctx, p.db.Superuser(t)))
 	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		return newLog(t, p.pool).CreateLog(ctx, tx, p.organisation, "chat.example/audit/"+p.organisation.String())
 	})
@@ -54,12 +55,19 @@ func newPlace(t *testing.T) *place {
 	return p
 }
 
+func decisionKey(t *testing.T) pglog.DecisionKey {
+	t.Helper()
+	k, err := pglog.NewDecisionKey(bytes.Repeat([]byte{9}, 32))
+	must(t, err)
+	return k
+}
+
 // newLog is the log as one process of the service has it.
 func newLog(t *testing.T, pool *pgxpool.Pool) *pglog.Log {
 	t.Helper()
 	key, err := audit.NewKey(bytes.Repeat([]byte{7}, 32))
 	must(t, err)
-	return pglog.New(pool, key)
+	return pglog.New(pool, key, decisionKey(t))
 }
 
 // disclosure is a draft that can be recognised by its request.
@@ -359,8 +367,10 @@ func TestTheDatabaseRefusesABatch(t *testing.T) {
 			defer tx.Rollback(ctx) //nolint:errcheck // it is not to last
 			var recorded bool
 			var size int
-			must(t, tx.QueryRow(ctx, `select access.record($1, $2, `+test.at+`, '{disclosure}', '{a}', '{a}', '{a}', '{a}', '{a}', '{a}', '{a}', array['x'::bytea],
-				'{}', '{}', '{}', '', '', '{}', '{}', '{}', '{}', '{}', '{}')`, p.organisation, test.size).Scan(&recorded))
+			var at time.Time
+			must(t, tx.QueryRow(ctx, "select ("+test.at+")::timestamptz").Scan(&at))
+			must(t, tx.QueryRow(ctx, `select access.record($1, $2, $3, array['x'::bytea], '{}', '{}', '{}', '', '', '{}', '{}', '{}', '{}', '{}', '{}', '{}', $4)`, p.organisation, test.size, at,
+				pglog.MACOfOne(decisionKey(t), p.organisation, int64(test.size), at, []byte("x"))).Scan(&recorded))
 			must(t, tx.QueryRow(ctx, "select size from access.log_head($1)", p.organisation).Scan(&size))
 			if recorded != test.recorded || size != map[bool]int{false: 1, true: 2}[recorded] {
 				t.Errorf("recorded is %v and the log has %d records", recorded, size)
@@ -389,8 +399,8 @@ func TestWhatADisclosureReadsDoesNotGrowWithTheTables(t *testing.T) {
 	}
 	disclose(20)
 	admin := p.db.Superuser(t)
-	_, err = admin.Exec(ctx, `insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, valid_until)
-		select $1, 1000000 + i, $2, $2, '{visitor_email}', now() + interval '1 hour' from generate_series(1, 20000) as i`, p.organisation, p.subject)
+	_, err = admin.Exec(ctx, `insert into access.ticket (organisation_id, seq, subject_id, row_id, fields, claim, valid_until)
+		select $1, 1000000 + i, $2, $2, '{visitor_email}', sha256(''), now() + interval '1 hour' from generate_series(1, 20000) as i`, p.organisation, p.subject)
 	must(t, err)
 	disclose(20)
 	pool.Close() // a session that ends reports what it has counted

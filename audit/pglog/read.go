@@ -56,6 +56,17 @@ func (l *Log) Checkpoint(h Head) (audit.Checkpoint, error) {
 	return c, nil
 }
 
+var errMissing = errors.New("missing")
+
+// missing says why an entry is not there.
+func (l *Log) missing(ctx context.Context, organisation uuid.UUID, seq uint64) error {
+	r, err := l.Retention(ctx, organisation)
+	if err == nil && seq < r.First {
+		return fmt.Errorf("entries before %d were pruned after %d days: they are in the exports made before", r.First, r.Days)
+	}
+	return errors.Join(fmt.Errorf("entry %d is missing", seq), err)
+}
+
 // readAtOnce bounds what is held in memory while a log is read.
 const readAtOnce = 2048
 
@@ -75,7 +86,7 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, begin, to uin
 			start, stop := from, false
 			_, err = pgx.ForEachRow(rows, []any{&seq, &body}, func() error {
 				if uint64(seq) != from {
-					return fmt.Errorf("entry %d is missing", from)
+					return errMissing
 				}
 				from++
 				if !stop {
@@ -87,8 +98,8 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, begin, to uin
 			if stop {
 				return
 			}
-			if err == nil && from == start {
-				err = fmt.Errorf("entry %d is missing", from)
+			if err == nil && from == start || errors.Is(err, errMissing) {
+				err = l.missing(ctx, organisation, from)
 			}
 			if err != nil {
 				yield(nil, fmt.Errorf("read the log: %w", err))

@@ -19,17 +19,17 @@ import (
 	"counterfoil/audit"
 )
 
-const sqlState = "select origin, size, frontier, checkpoint, last_at, closed, beyond from access.log_state($1)"
+const sqlState = "select origin, size, frontier, checkpoint, last_at, closed, beyond, searchable from access.log_state($1)"
 
 // Verify checks a log where it lies, in the database: all that [audit.VerifyExport] checks, and the columns beside the
 // records and the head as well, which no export shows. Without a key in o it is the log's own that counts.
 func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Options) (audit.Report, error) {
 	var origin string
-	var size int64
+	var size, searchable int64
 	var frontier, checkpoint []byte
 	var lastAt time.Time
 	var closed, beyond bool
-	if err := l.pool.QueryRow(ctx, sqlState, organisation).Scan(&origin, &size, &frontier, &checkpoint, &lastAt, &closed, &beyond); err != nil {
+	if err := l.pool.QueryRow(ctx, sqlState, organisation).Scan(&origin, &size, &frontier, &checkpoint, &lastAt, &closed, &beyond, &searchable); err != nil {
 		return audit.Report{}, fmt.Errorf("read the head of the log: %w", err)
 	}
 	if o.Key == "" {
@@ -38,7 +38,12 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 			return audit.Report{}, err
 		}
 	}
-	d := &database{ctx: ctx, log: l, organisation: organisation, checkpoint: checkpoint}
+	minimum, err := l.pruned(ctx, organisation)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	o.Minimum = max(o.Minimum, minimum)
+	d := &database{ctx: ctx, log: l, organisation: organisation, checkpoint: checkpoint, found: make(map[int64]int64)}
 	r, err := audit.VerifyExport(ctx, d, o)
 	r.Database = true
 	if err != nil || r.Checkpoint.Origin == "" {
@@ -57,6 +62,12 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 		head("The frontier in the head does not lead to the root of its checkpoint: the next record would begin another history.")
 	case r.Records > 0 && len(r.Faults) == 0 && !closed && !lastAt.Equal(r.Last):
 		head("The time in the head is not that of the last record.")
+	}
+	for _, n := range d.found {
+		searchable -= n
+	}
+	if searchable > 0 {
+		r.Faults = append(r.Faults, audit.Fault{Kind: audit.ColumnDiffers, Index: -1, Text: fmt.Sprintf("A search finds %d records that are not in the log.", searchable)})
 	}
 	if beyond {
 		r.Faults = append(r.Faults, audit.Fault{Kind: audit.Inserted, Index: size, Text: fmt.Sprintf("There are records from number %d on, which the checkpoint does not cover.", size)})
@@ -89,6 +100,7 @@ type database struct {
 	mu     sync.Mutex
 	faults []audit.Fault // of columns
 	more   bool
+	found  map[int64]int64 // how many records of a bundle a search finds
 }
 
 // maxColumnFaults are listed.
@@ -148,9 +160,9 @@ func parseTile(name string) (kind string, index int64, width int, ok bool) {
 	return parts[1], index, width, true
 }
 
-const sqlRows = "select seq, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, body from access.log_rows($1, $2, $3)"
+const sqlRows = "select seq, at, body, due, searched_by from access.log_rows($1, $2, $3)"
 
-// bundle reads the records of a bundle, and compares the columns of each with its body.
+// bundle reads the records of a bundle, and compares what each is searched by with what it says.
 func (d *database) bundle(index int64, width int) ([]byte, error) {
 	first := index * audit.TileWidth
 	rows, err := d.log.pool.Query(d.ctx, sqlRows, d.organisation, first, first+int64(width))
@@ -158,38 +170,56 @@ func (d *database) bundle(index int64, width int) ([]byte, error) {
 		return nil, err
 	}
 	var out, body []byte
-	var seq int64
+	var seq, found int64
 	var at time.Time
-	var column [8]string
-	targets := []any{&seq, &at}
-	for i := range column {
-		targets = append(targets, &column[i])
-	}
-	_, err = pgx.ForEachRow(rows, append(targets, &body), func() error {
+	var due bool
+	var by []string
+	_, err = pgx.ForEachRow(rows, []any{&seq, &at, &body, &due, &by}, func() error {
 		out = append(binary.BigEndian.AppendUint16(out, uint16(len(body))), body...)
+		if by != nil {
+			found++
+		}
 		e, err := audit.ParseEntry(body)
 		if err != nil {
 			return nil //nolint:nilerr // the verification finds it in what is returned
 		}
-		want := [8]string{string(e.Kind), e.Action, e.Actor.Kind, e.Actor.Ref, e.Subject.Kind, e.Subject.Ref, e.Decision, e.Conversation}
 		var differ []string
-		for i, name := range []string{"kind", "action", "actor_kind", "actor_ref", "subject_kind", "subject_ref", "decision", "conversation_ref"} {
-			if column[i] != want[i] {
-				differ = append(differ, name)
-			}
-		}
 		if !at.Equal(e.Time) {
 			differ = append(differ, "at")
 		}
 		if uint64(seq) != e.Seq {
 			differ = append(differ, "seq")
 		}
+		want := []string{string(e.Kind), e.Action, e.Decision, e.Actor.Ref, e.Subject.Ref, e.Conversation, e.Address, e.AddressNet}
+		for i, name := range []string{"kind", "action", "decision", "actor_ref", "subject_ref", "conversation_ref", "address_ref", "address_net"} {
+			if len(by) == len(want) && by[i] != want[i] {
+				differ = append(differ, name)
+			}
+		}
+		if by == nil && due {
+			differ = append(differ, "all that it is searched by")
+		}
 		if len(differ) > 0 {
 			d.fault(seq, strings.Join(differ, ", "))
 		}
 		return nil
 	})
+	d.mu.Lock()
+	d.found[index] = found
+	d.mu.Unlock()
 	return out, err
+}
+
+// pruned is the number of the first record that is kept, if a record of the log says that those before it were pruned.
+func (l *Log) pruned(ctx context.Context, organisation uuid.UUID) (uint64, error) {
+	r, err := l.Retention(ctx, organisation)
+	if err != nil || r.First == 0 {
+		return 0, err
+	}
+	if _, err := l.PruneAct(ctx, organisation, r.First); err != nil {
+		return 0, nil //nolint:nilerr // then they are missing, and the verification says so
+	}
+	return r.First, nil
 }
 
 func (d *database) fault(seq int64, columns string) {

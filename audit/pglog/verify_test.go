@@ -27,6 +27,8 @@ func grown(t *testing.T, n int) (*place, *pglog.Log) {
 		must(t, err)
 		n -= len(drafts)
 	}
+	_, err := l.Retention(t.Context(), p.organisation) // makes all of it searchable
+	must(t, err)
 	return p, l
 }
 
@@ -35,7 +37,7 @@ func (p *place) tamper(t *testing.T, statements ...string) {
 	t.Helper()
 	admin := p.db.Superuser(t)
 	must(t, pgx.BeginFunc(t.Context(), admin, func(tx pgx.Tx) error {
-		for _, table := range []string{"record", "tile", "node", "head"} {
+		for _, table := range []string{"record", "search", "searchable", "tile", "node", "head", "retention"} {
 			if _, err := tx.Exec(t.Context(), "alter table audit."+table+" disable trigger all"); err != nil {
 				return err
 			}
@@ -55,23 +57,25 @@ func TestVerifyFindsInTheDatabaseThat(t *testing.T) {
 		want []string
 	}{
 		"all is well":         {nil, []string{}},
-		"a record is altered": {[]string{`update audit.record set body = convert_to(replace(convert_from(body, 'UTF8'), '"ref":"v"', '"ref":"w"'), 'UTF8'), subject_ref = 'w' where seq = 300`}, []string{"changed 300"}},
+		"a record is altered": {[]string{`update audit.record set body = convert_to(replace(convert_from(body, 'UTF8'), '"ref":"v"', '"ref":"w"'), 'UTF8') where seq = 300`, "update audit.search set subject_ref = 'w' where seq = 300"}, []string{"changed 300"}},
 		"a record is altered and its columns forgotten": {[]string{`update audit.record set body = convert_to(replace(convert_from(body, 'UTF8'), '"ref":"v"', '"ref":"w"'), 'UTF8') where seq = 300`},
 			[]string{"changed 300", "column-differs 300"}},
-		"a column is altered":        {[]string{"update audit.record set subject_ref = 'somebody else' where seq = 301"}, []string{"column-differs 301"}},
-		"several columns of several": {[]string{"update audit.record set decision = 'deny', action = 'x' where seq in (2, 299)"}, []string{"column-differs 2", "column-differs 299"}},
-		"a time column is altered":   {[]string{"update audit.record set at = at + interval '1 microsecond' where seq = 5"}, []string{"column-differs 5"}},
-		"a record is missing":        {[]string{"delete from audit.record where seq = 100"}, []string{"missing 100"}},
-		"the last record is missing": {[]string{"delete from audit.record where seq = 599"}, []string{"truncated 599"}},
-		"a tile is altered":          {[]string{"update audit.tile set hashes = overlay(hashes placing '\\x00' from 9) where idx = 1"}, []string{"corrupt-tile 256"}},
-		"a tile is missing":          {[]string{"delete from audit.tile where idx = 1"}, []string{}}, // its hashes are computed from the records then
-		"a node is altered":          {[]string{"update audit.node set hash = sha256('x') where idx = 1"}, []string{"corrupt-tile 0"}},
-		"a node is missing":          {[]string{"delete from audit.node where idx = 1"}, []string{"corrupt-tile 0"}},
-		"the frontier is altered":    {[]string{"update audit.head set frontier = overlay(frontier placing '\\x00' from 3)"}, []string{"head-differs -1"}},
-		"the head's time is altered": {[]string{"update audit.head set last_at = last_at + interval '1 second'"}, []string{"head-differs -1"}},
-		"the head's size is altered": {[]string{"update audit.head set size = 599"}, []string{"head-differs -1", "inserted 599"}},
-		"the checkpoint is altered":  {[]string{"update audit.head set checkpoint = replace(checkpoint, E'\\n600\\n', E'\\n599\\n')"}, []string{"forged-signature -1"}},
-		"a record follows the last":  {[]string{"insert into audit.record select organisation_id, 600, at, kind, action, actor_kind, actor_ref, subject_kind, subject_ref, decision, conversation_ref, xid, db_user, body from audit.record where seq = 599"}, []string{"inserted 600"}},
+		"a column is altered":              {[]string{"update audit.search set subject_ref = 'somebody else' where seq = 301"}, []string{"column-differs 301"}},
+		"several columns of several":       {[]string{"update audit.search set decision = 'deny', action = 'x' where seq in (2, 299)"}, []string{"column-differs 2", "column-differs 299"}},
+		"a time column is altered":         {[]string{"update audit.record set at = at + interval '1 microsecond' where seq = 5", "update audit.search set at = at + interval '1 microsecond' where seq = 5"}, []string{"column-differs 5"}},
+		"a record is missing":              {[]string{"delete from audit.record where seq = 100", "delete from audit.search where seq = 100"}, []string{"missing 100"}},
+		"a search does not find a record":  {[]string{"delete from audit.search where seq = 100"}, []string{"column-differs 100"}},
+		"a search finds what is no record": {[]string{"insert into audit.search select organisation_id, 9999, at, kind, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, address_net from audit.search where seq = 5"}, []string{"column-differs -1"}},
+		"the last record is missing":       {[]string{"delete from audit.record where seq = 599", "delete from audit.search where seq = 599"}, []string{"truncated 599"}},
+		"a tile is altered":                {[]string{"update audit.tile set hashes = overlay(hashes placing '\\x00' from 9) where idx = 1"}, []string{"corrupt-tile 256"}},
+		"a tile is missing":                {[]string{"delete from audit.tile where idx = 1"}, []string{}}, // its hashes are computed from the records then
+		"a node is altered":                {[]string{"update audit.node set hash = sha256('x') where idx = 1"}, []string{"corrupt-tile 0"}},
+		"a node is missing":                {[]string{"delete from audit.node where idx = 1"}, []string{"corrupt-tile 0"}},
+		"the frontier is altered":          {[]string{"update audit.head set frontier = overlay(frontier placing '\\x00' from 3)"}, []string{"head-differs -1"}},
+		"the head's time is altered":       {[]string{"update audit.head set last_at = last_at + interval '1 second'"}, []string{"head-differs -1"}},
+		"the head's size is altered":       {[]string{"update audit.head set size = 599"}, []string{"head-differs -1", "inserted 599"}},
+		"the checkpoint is altered":        {[]string{"update audit.head set checkpoint = replace(checkpoint, E'\\n600\\n', E'\\n599\\n')"}, []string{"forged-signature -1"}},
+		"a record follows the last":        {[]string{"insert into audit.record select organisation_id, 600, at, xid, db_user, body from audit.record where seq = 599"}, []string{"inserted 600"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, l := grown(t, 600)
@@ -94,16 +98,21 @@ func TestVerifyFindsInTheDatabaseThat(t *testing.T) {
 	}
 }
 
-func TestVerifyAcceptsAPrunedLogFromItsMinimumOn(t *testing.T) {
+func TestVerifyAcceptsAPrunedLogIfTheLogItselfSaysSo(t *testing.T) {
 	p, l := grown(t, 600)
-	p.tamper(t, "delete from audit.record where seq < 256")
-	r, err := l.Verify(t.Context(), p.organisation, audit.Options{Minimum: 256})
+	p.tamper(t, "delete from audit.record where seq < 256", "delete from audit.search where seq < 256", "update audit.retention set first_seq = 256")
+	r, err := l.Verify(t.Context(), p.organisation, audit.Options{})
 	must(t, err)
-	if len(r.Faults) > 0 || r.Pruned != 256 || r.Records != 344 {
-		t.Errorf("%d pruned, %d records, %v", r.Pruned, r.Records, r.Faults)
+	if len(r.Faults) == 0 || r.Faults[0].Kind != audit.Missing {
+		t.Errorf("a prefix was taken away without a record: %v", r.Faults)
 	}
-	if r, err = l.Verify(t.Context(), p.organisation, audit.Options{}); err != nil || len(r.Faults) == 0 {
-		t.Errorf("without the minimum: %v, %v", r.Faults, err)
+	if r, err = l.Verify(t.Context(), p.organisation, audit.Options{Minimum: 256}); err != nil || len(r.Faults) > 0 || r.Pruned != 256 || r.Records != 344 {
+		t.Errorf("with a minimum: %d pruned, %d records, %v, %v", r.Pruned, r.Records, r.Faults, err)
+	}
+	_, err = l.Append(t.Context(), p.organisation, pglog.Draft{Entry: audit.Entry{Kind: audit.Administration, Action: pglog.ActPrune, Facts: map[string]string{"upto": "256"}}})
+	must(t, err)
+	if r, err = l.Verify(t.Context(), p.organisation, audit.Options{}); err != nil || len(r.Faults) > 0 || r.Pruned != 256 || r.Records != 345 {
+		t.Errorf("with its record: %d pruned, %d records, %v, %v", r.Pruned, r.Records, r.Faults, err)
 	}
 	dir := t.TempDir()
 	_, err = l.Export(t.Context(), p.organisation, dir)

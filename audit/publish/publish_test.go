@@ -45,10 +45,18 @@ func newPlace(t *testing.T) *place {
 	p.pool = p.db.Pool(t, "counterfoil_service")
 	key, err := audit.NewKey(bytes.Repeat([]byte{7}, 32))
 	must(t, err)
-	p.log = pglog.New(p.pool, key)
+	must(t, decisionKey(t).Install(t.Context(), p.db.Superuser(t)))
+	p.log = pglog.New(p.pool, key, decisionKey(t))
 	p.organisation = p.organise(t)
 	p.origin = origin(p.organisation)
 	return p
+}
+
+func decisionKey(t *testing.T) pglog.DecisionKey {
+	t.Helper()
+	k, err := pglog.NewDecisionKey(bytes.Repeat([]byte{9}, 32))
+	must(t, err)
+	return k
 }
 
 func origin(organisation uuid.UUID) string { return "chat.example/audit/" + organisation.String() }
@@ -105,17 +113,20 @@ func (p *place) published(t *testing.T) audit.Report {
 	return r
 }
 
+// tables are those of a log.
+var tables = []string{"head", "record", "search", "searchable", "day", "retention", "tile", "node"}
+
 // backup remembers the log in the database, and gives what puts it back to that state.
 func (p *place) backup(t *testing.T) (restore func()) {
 	t.Helper()
 	admin := p.db.Superuser(t)
-	for _, table := range []string{"head", "record", "tile", "node"} {
+	for _, table := range tables {
 		_, err := admin.Exec(t.Context(), fmt.Sprintf("create table public.%s_kept as select * from audit.%s", table, table))
 		must(t, err)
 	}
 	return func() {
 		t.Helper()
-		for _, table := range []string{"head", "record", "tile", "node"} {
+		for _, table := range tables {
 			for _, sql := range []string{"alter table audit.%s disable trigger all", "delete from audit.%s", "insert into audit.%[1]s select * from public.%[1]s_kept", "alter table audit.%s enable always trigger no_truncate"} {
 				_, err := admin.Exec(t.Context(), fmt.Sprintf(sql, table))
 				must(t, err)
@@ -379,7 +390,7 @@ func TestRunPublishesUntilItsEnd(t *testing.T) {
 }
 
 // anew is the log as another process has it, which knows nothing of the head before.
-func anew(t *testing.T, p *place) *pglog.Log { return pglog.New(p.pool, mustKey(t)) }
+func anew(t *testing.T, p *place) *pglog.Log { return pglog.New(p.pool, mustKey(t), decisionKey(t)) }
 
 func TestPublishingGoesOnUnderANewKey(t *testing.T) {
 	p := newPlace(t)
@@ -388,7 +399,7 @@ func TestPublishingGoesOnUnderANewKey(t *testing.T) {
 	next, err := audit.NewKey(bytes.Repeat([]byte{8}, 32))
 	must(t, err)
 	for what, key := range []audit.Key{next.After(mustKey(t)), next} {
-		p.log = pglog.New(p.pool, key)
+		p.log = pglog.New(p.pool, key, decisionKey(t))
 		n := p.publisher(nil)
 		must(t, n.Standing(t.Context(), p.organisation, false))
 		p.grow(t, 10)

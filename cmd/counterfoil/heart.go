@@ -30,7 +30,6 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
-	"counterfoil/policy"
 )
 
 const serviceRole = "counterfoil_service"
@@ -45,13 +44,14 @@ type heart struct {
 	gate   *access.Gate
 
 	publisher *publish.Publisher
+	policies  *policies
 }
 
 // openHeart builds the heart over a database that is there and migrated.
 func openHeart(ctx context.Context, c config.Config, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
-	engine, err := policy.New(ctx)
+	policies, err := openPolicies(ctx, c.Policy, logger)
 	if err != nil {
-		return nil, fmt.Errorf("load policy: %w", err)
+		return nil, err
 	}
 	role := ""
 	if c.DatabaseURL == "" {
@@ -70,7 +70,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, fmt.Errorf("look at the database: %w", err)
 	}
-	h := &heart{config: c, pool: pool, store: store.New(pool)}
+	h := &heart{config: c, pool: pool, store: store.New(pool), policies: policies}
 	all, err := h.store.Organisations(ctx)
 	if err != nil {
 		pool.Close()
@@ -85,8 +85,8 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
-	if err := h.agree(ctx, all); err != nil {
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
+	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -96,8 +96,9 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 // keys loads the key-encryption key and the checkpoint key. They are made only while the database is empty: new keys
 // beside old data would make everybody unreadable and start a second history.
 func (h *heart) keys(empty bool) (*keyring.Ring, error) {
+	decisionFile := keyFile(h.config, decisionKeyName)
 	if !empty {
-		for _, file := range []string{h.config.KEKFile, seedFile(h.config)} {
+		for _, file := range []string{h.config.KEKFile, seedFile(h.config), decisionFile} {
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("the key %s is missing, but the database holds data that needs it: put the key back from its backup", file)
 			}
@@ -107,12 +108,23 @@ func (h *heart) keys(empty bool) (*keyring.Ring, error) {
 	if h.key, err = checkpointKey(h.config); err != nil {
 		return nil, err
 	}
-	h.log = pglog.New(h.pool, h.key)
+	secret, err := keyring.ReadSecret(decisionFile)
+	if err != nil {
+		return nil, fmt.Errorf("decision key, which `counterfoil migrate` makes: %w", err)
+	}
+	decisions, err := pglog.NewDecisionKey(secret)
+	if err != nil {
+		return nil, fmt.Errorf("decision key %s: %w", decisionFile, err)
+	}
+	h.log = pglog.New(h.pool, h.key, decisions)
 	return keyring.LoadOrCreate(h.config.KEKFile)
 }
 
 // agree checks that the keys are those the database was written with.
 func (h *heart) agree(ctx context.Context, all []chat.Organisation) error {
+	if err := h.log.CheckDecisionKey(ctx); err != nil {
+		return fmt.Errorf("%s: %w; put the right one back, or install this one with `counterfoil migrate --replace-decision-key` as a superuser of the database", keyFile(h.config, decisionKeyName), err)
+	}
 	for _, o := range all {
 		if _, err := h.gate.Reference(ctx, o.ID, o.ID); err != nil {
 			return fmt.Errorf("the key-encryption key %s does not open the data of organisation %s: %w", h.config.KEKFile, o.ID, err)
@@ -130,18 +142,14 @@ func (h *heart) agree(ctx context.Context, all []chat.Organisation) error {
 
 func (h *heart) close() { h.pool.Close() }
 
+const decisionKeyName = "decision.key"
+
+func keyFile(c config.Config, name string) string { return filepath.Join(c.DataDir, "keys", name) }
+
 // checkpointKey reads the seed of the key that signs checkpoints, or makes it at first start, and that of the one before
 // while both sign.
 func checkpointKey(c config.Config) (audit.Key, error) {
-	path := seedFile(c)
-	seed, err := keyring.ReadSecret(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		seed = make([]byte, 32)
-		rand.Read(seed)
-		if err = keyring.WriteSecret(path, seed); errors.Is(err, fs.ErrExist) { // another start made it first
-			seed, err = keyring.ReadSecret(path)
-		}
-	}
+	seed, err := loadOrMake(seedFile(c))
 	if err != nil {
 		return audit.Key{}, fmt.Errorf("checkpoint key: %w", err)
 	}
@@ -159,6 +167,20 @@ func checkpointKey(c config.Config) (audit.Key, error) {
 	return key.After(previous), err
 }
 
+// loadOrMake reads a key of 32 bytes, or makes it at first start.
+func loadOrMake(path string) ([]byte, error) {
+	secret, err := keyring.ReadSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	secret = make([]byte, 32)
+	rand.Read(secret)
+	if err = keyring.WriteSecret(path, secret); errors.Is(err, fs.ErrExist) { // another start made it first
+		return keyring.ReadSecret(path)
+	}
+	return secret, err
+}
+
 // connect gives a command the heart: over the named database, over the PostgreSQL of a running service, or over one it
 // starts for the time of the command.
 func (a *app) connect() (*heart, func(), error) {
@@ -168,7 +190,7 @@ func (a *app) connect() (*heart, func(), error) {
 	}
 	url, stop := c.DatabaseURL, func() {}
 	if url == "" {
-		if url, stop, err = a.ownDatabase(c); err != nil {
+		if url, stop, err = a.ownDatabase(c, false); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -177,12 +199,15 @@ func (a *app) connect() (*heart, func(), error) {
 		stop()
 		return nil, nil, err
 	}
+	if err := h.policies.refused; err != nil {
+		fmt.Fprintf(a.stderr, "counterfoil: the policy bundle is refused, and the one compiled in decides: %v\n", err)
+	}
 	return h, func() { h.close(); stop() }, nil
 }
 
 func clusterDir(c config.Config) string { return filepath.Join(c.DataDir, "postgresql") }
 
-func (a *app) ownDatabase(c config.Config) (string, func(), error) {
+func (a *app) ownDatabase(c config.Config, replaceKey bool) (string, func(), error) {
 	db, err := cluster.Start(a.ctx, cluster.Options{DataDir: clusterDir(c), Notify: func(s string) { fmt.Fprintln(a.stderr, s) }})
 	if errors.Is(err, cluster.ErrInUse) {
 		url, err := cluster.RunningURL(clusterDir(c), serviceRole, cluster.Database)
@@ -192,7 +217,7 @@ func (a *app) ownDatabase(c config.Config) (string, func(), error) {
 		return "", nil, err
 	}
 	stop := a.stopping(db)
-	if _, err := migrateURL(a.ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+	if _, err := migrateURL(a.ctx, c, db.URL(cluster.Superuser, cluster.Database), replaceKey); err != nil {
 		stop()
 		return "", nil, err
 	}
@@ -210,7 +235,9 @@ func (a *app) stopping(db *cluster.Cluster) func() {
 	}
 }
 
-func migrateURL(ctx context.Context, url string) ([]string, error) {
+// migrateURL brings the schema up to date as a superuser, and sees to it that the database knows the decision key. A new key
+// is made and installed only where there is none, unless replace is asked for.
+func migrateURL(ctx context.Context, c config.Config, url string, replace bool) ([]string, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, errors.New("migrate: the database cannot be reached with this URL and role")
@@ -220,25 +247,39 @@ func migrateURL(ctx context.Context, url string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
-	return applied, nil
+	there, err := pglog.Installed(ctx, conn)
+	if err != nil || there && !replace {
+		return applied, err
+	}
+	secret, err := loadOrMake(keyFile(c, decisionKeyName))
+	if err != nil {
+		return applied, fmt.Errorf("decision key: %w", err)
+	}
+	key, err := pglog.NewDecisionKey(secret)
+	if err != nil {
+		return applied, fmt.Errorf("decision key %s: %w", keyFile(c, decisionKeyName), err)
+	}
+	return applied, key.Install(ctx, conn)
 }
 
-type migrateCmd struct{}
+type migrateCmd struct {
+	ReplaceDecisionKey bool `help:"Install the decision key of this data directory although the database has another one. Processes that hold the other one record nothing from then on."`
+}
 
 // Help is shown below the flags.
 func (migrateCmd) Help() string {
 	return "Example:\n  COUNTERFOIL_DATABASE_URL='postgres://owner@db.example/counterfoil?sslmode=verify-full' counterfoil migrate\n" +
-		"Then give the role counterfoil_service a password and run the service with it."
+		"Then give the role counterfoil_service a password, and run the service with it and with the decision key that was made in the data directory."
 }
 
 // Run migrates.
-func (migrateCmd) Run(a *app) error {
+func (m migrateCmd) Run(a *app) error {
 	c, err := a.settings()
 	if err != nil {
 		return err
 	}
 	if c.DatabaseURL == "" {
-		_, stop, err := a.ownDatabase(c)
+		_, stop, err := a.ownDatabase(c, m.ReplaceDecisionKey)
 		if err != nil {
 			return err
 		}
@@ -246,7 +287,7 @@ func (migrateCmd) Run(a *app) error {
 		fmt.Fprintln(a.stdout, "The schema is up to date.")
 		return nil
 	}
-	applied, err := migrateURL(a.ctx, c.DatabaseURL)
+	applied, err := migrateURL(a.ctx, c, c.DatabaseURL, m.ReplaceDecisionKey)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ const (
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the service. Without COUNTERFOIL_DATABASE_URL it runs its own PostgreSQL in the data directory."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date. serve does it by itself for its own PostgreSQL."`
+	Doctor  doctorCmd  `cmd:"" help:"Examine the live database: is everything still as the migrations made it, and the server as it must be?"`
 	Config  configCmd  `cmd:"" help:"Show the settings in force, without secrets."`
 	Version versionCmd `cmd:"" help:"Show what was built."`
 	Org     struct {
@@ -45,6 +46,8 @@ type cli struct {
 		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
 		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
 		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
+		Retention   auditRetentionCmd   `cmd:"" help:"Show or set how long records are kept."`
+		Prune       auditPruneCmd       `cmd:"" help:"Remove records older than that, once they are in a checked export."`
 		Proof       auditProofCmd       `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
 		Consistency auditConsistencyCmd `cmd:"" help:"Prove that the log only grew between two checkpoints."`
 		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
@@ -54,6 +57,8 @@ type cli struct {
 		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test   policyTestCmd   `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
 		Matrix policyMatrixCmd `cmd:"" help:"Show what the policy decides for every actor, purpose and field."`
+		Sign   policySignCmd   `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
+		Replay policyReplayCmd `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
@@ -138,6 +143,13 @@ func (a *app) json(v any) error {
 	enc := json.NewEncoder(a.stdout)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// jsonLine writes one value of a list for programs, on a line of its own.
+func (a *app) jsonLine(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 

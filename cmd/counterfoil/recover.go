@@ -222,7 +222,7 @@ func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
 	url := c.DatabaseURL
 	if url == "" {
 		if url, err = cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database); err == nil {
-			_, err = migrateURL(a.ctx, url)
+			_, err = migrateURL(a.ctx, c, url, false)
 		}
 		if err != nil {
 			stop()

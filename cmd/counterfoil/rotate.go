@@ -22,10 +22,8 @@ import (
 )
 
 // The files of the key that signs checkpoints, and of the one before it while that still counts.
-func seedFile(c config.Config) string { return filepath.Join(c.DataDir, "keys", "checkpoint.seed") }
-func previousSeedFile(c config.Config) string {
-	return filepath.Join(c.DataDir, "keys", "checkpoint.previous.seed")
-}
+func seedFile(c config.Config) string         { return keyFile(c, "checkpoint.seed") }
+func previousSeedFile(c config.Config) string { return keyFile(c, "checkpoint.previous.seed") }
 
 type auditRotateKeyCmd struct {
 	Finish bool `help:"End the time in which both keys sign, and forget the previous one."`

@@ -121,6 +121,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.close)
+	if err := s.heart.recordPolicy(ctx); err != nil {
+		return err
+	}
+	s.background(s.heart.watchPolicies)
 	hints, err := bus.Start(c.NATSURL, s.logger)
 	if err != nil {
 		return err
@@ -173,8 +177,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			s.report(err)
 		}
 	})
-	s.background(s.dropTickets)
 	s.background(s.heart.publisher.Run)
+	s.background(s.index)
+	s.background(s.upkeep)
 
 	public := s.router()
 	visitors.Routes(public)
@@ -269,7 +274,7 @@ func (s *service) database(ctx context.Context, notify func(string)) (string, er
 			s.logger.Error("PostgreSQL did not stop cleanly", "error", err)
 		}
 	}
-	if _, err := migrateURL(ctx, db.URL(cluster.Superuser, cluster.Database)); err != nil {
+	if _, err := migrateURL(ctx, s.config, db.URL(cluster.Superuser, cluster.Database), false); err != nil {
 		return "", err
 	}
 	return db.URL(serviceRole, cluster.Database), nil
@@ -366,8 +371,24 @@ func (s *service) health(r chi.Router, forOperators bool) {
 	})
 }
 
-// dropTickets clears away tickets that have ended.
-func (s *service) dropTickets(ctx context.Context) {
+// index makes records searchable soon after they were made.
+func (s *service) index(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.heart.log.Index(ctx); err != nil && ctx.Err() == nil {
+				s.logger.Warn("searches have to wait for records to become searchable", "error", err)
+			}
+		}
+	}
+}
+
+// upkeep clears away tickets that have ended, and makes room for the months to come.
+func (s *service) upkeep(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
@@ -377,6 +398,9 @@ func (s *service) dropTickets(ctx context.Context) {
 		case <-tick.C:
 			if _, err := s.heart.pool.Exec(ctx, "select access.drop_tickets()"); err != nil && ctx.Err() == nil {
 				s.logger.Warn("ended tickets not cleared away", "error", err)
+			}
+			if err := s.heart.log.EnsureMonths(ctx); err != nil && ctx.Err() == nil {
+				s.logger.Error("without a place for the records of a month to come, nothing can be disclosed in it", "error", err)
 			}
 		}
 	}

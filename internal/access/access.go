@@ -4,14 +4,10 @@
 package access
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -59,6 +55,7 @@ type Gate struct {
 	refs   refCache
 
 	standing Standing
+	volumes  volumes
 }
 
 // Config is what a Gate is made of; every field is needed.
@@ -135,7 +132,13 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	if err != nil {
 		return a, err
 	}
-	input := q.input(refs)
+	recent, settle, err := g.reserve(ctx, q, refs.actor)
+	if err != nil {
+		return a, err
+	}
+	released := false
+	defer func() { settle(released) }()
+	input := q.input(refs, recent)
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)
@@ -149,6 +152,7 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 		draft.Ticket = &pglog.Ticket{Subject: q.subject, Row: q.row, Fields: input.Fields, Messages: q.messages, Valid: q.valid}
 	}
 	committed, err := g.log.Append(ctx, organisation, draft)
+	released = err == nil && allowed
 	switch {
 	case err != nil:
 		return a, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -176,77 +180,4 @@ func opening(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
-}
-
-func (q question) input(refs references) policy.Input {
-	fields := make([]string, len(q.fields))
-	for i, f := range q.fields {
-		fields[i] = f.String()
-	}
-	slices.Sort(fields)
-	c := q.scene.Conversation
-	actorIs := c.Part(q.who.ID())
-	if q.who.Kind() == "channel" && q.who.Organisation() == c.Organisation {
-		actorIs = "channel"
-	}
-	subjectIs := ""
-	if q.subjectKind != "conversation" {
-		subjectIs = c.Part(q.subject)
-	}
-	return policy.Input{
-		Actor:    policy.Actor{Kind: q.who.Kind(), Organisation: q.who.Organisation().String(), Ref: refs.actor, Address: "none"},
-		Purpose:  q.purpose,
-		Audience: q.audience,
-		Subject:  policy.Subject{Kind: q.subjectKind, Organisation: c.Organisation.String(), Ref: refs.subject},
-		Fields:   fields,
-		Conversation: policy.Conversation{
-			Ref: refs.conversation, State: string(c.State), ActorIs: actorIs, SubjectIs: subjectIs,
-		},
-		Organisation: policy.Organisation{
-			ShareVisitorEmail: q.scene.Settings.ShareVisitorEmail,
-			CreateAgents:      q.scene.Settings.CreateAgents,
-			NameInChannel:     q.scene.Settings.NameInChannel,
-		},
-	}
-}
-
-// entryOf writes down the question and its decision. The facts together with the other members give the whole
-// policy input again, so that a decision can be replayed against another revision.
-func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
-	facts := map[string]string{
-		"conversation.state":               in.Conversation.State,
-		"conversation.actor_is":            in.Conversation.ActorIs,
-		"conversation.subject_is":          in.Conversation.SubjectIs,
-		"organisation.share_visitor_email": strconv.FormatBool(in.Organisation.ShareVisitorEmail),
-		"organisation.create_agents":       strconv.FormatBool(in.Organisation.CreateAgents),
-		"organisation.name_in_channel":     strconv.FormatBool(in.Organisation.NameInChannel),
-	}
-	if in.Conversation.Ref == "" {
-		clear(facts)
-	}
-	if in.Actor.Organisation != in.Subject.Organisation {
-		facts["actor.organisation"] = in.Actor.Organisation
-	}
-	maps.Copy(facts, q.facts)
-	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
-	e := audit.Entry{
-		Kind:         q.kind,
-		Action:       cmp.Or(q.action, string(in.Purpose)),
-		Actor:        audit.Party{Kind: in.Actor.Kind, Ref: in.Actor.Ref},
-		Audience:     in.Audience,
-		Subject:      audit.Party{Kind: in.Subject.Kind, Ref: in.Subject.Ref},
-		Fields:       in.Fields,
-		Masked:       d.Masked(),
-		Decision:     string(d.Outcome()),
-		Rule:         d.Rule(),
-		Reasons:      d.Reasons(),
-		Policy:       d.Revision(),
-		Conversation: in.Conversation.Ref,
-		Request:      q.scene.Request,
-		Facts:        facts,
-	}
-	if !d.Allowed() {
-		e.Kind, e.Masked = audit.Denial, nil
-	}
-	return e
 }

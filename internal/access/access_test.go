@@ -140,12 +140,18 @@ func frozen() disturbance {
 // shares its visitors' emails. It compiles; deciding fails.
 func contradictory(t *testing.T) *policy.Engine {
 	t.Helper()
-	files := fstest.MapFS{"contradiction.rego": {Data: []byte(`package counterfoil
+	return engineWith(t, "contradiction.rego", `package counterfoil
 
 decision := {"allow": true, "rule": "contradiction", "masked": set(), "obligations": set()} if {
 	input.organisation.share_visitor_email == true
 }
-`)}}
+`)
+}
+
+// engineWith is the built-in policy with one file added or replaced.
+func engineWith(t *testing.T, file, text string) *policy.Engine {
+	t.Helper()
+	files := fstest.MapFS{}
 	names, err := fs.Glob(policy.Bundle(), "*.rego")
 	must(t, err)
 	for _, name := range names {
@@ -153,6 +159,7 @@ decision := {"allow": true, "rule": "contradiction", "masked": set(), "obligatio
 		must(t, err)
 		files[name] = &fstest.MapFile{Data: text}
 	}
+	files[file] = &fstest.MapFile{Data: []byte(text)}
 	engine, err := policy.Load(t.Context(), files)
 	must(t, err)
 	return engine

@@ -44,3 +44,26 @@ func (g *Gate) Act(ctx context.Context, who principal.Operator, purpose policy.P
 	_, err := g.authorize(ctx, q)
 	return err
 }
+
+// The changes of policy that stand in every organisation's log.
+const (
+	PolicyActivated = "policy.activated" // a bundle decides from now on
+	PolicyRefused   = "policy.refused"   // a bundle was refused, and the one before stays
+)
+
+// PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
+// does not judge its own coming. The facts hold revisions and reasons.
+func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
+	q := question{who: principal.NewJob(organisation, "policy"), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
+	refs, err := g.references(ctx, organisation, q)
+	if err != nil {
+		return err
+	}
+	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
+		Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: facts,
+	}})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}

@@ -112,8 +112,7 @@ func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant,
 	if err := g.stands(ctx, organisation, true); err != nil { // the record may be an hour old
 		return nil, err
 	}
-	rows, err := g.pool.Query(ctx, "select seq, kind, by_party, by_id, client_id, created_at, body, wrapped from access.take_messages($1, $2, $3, $4)",
-		organisation, int64(receipt.Index()), after, limit)
+	rows, err := g.log.Messages(ctx, organisation, receipt, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)
 	}

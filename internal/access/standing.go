@@ -14,6 +14,9 @@ type Standing func(ctx context.Context, organisation uuid.UUID, release bool) er
 
 // stands gives the error with which nothing is recorded or released.
 func (g *Gate) stands(ctx context.Context, organisation uuid.UUID, release bool) error {
+	if g.standing == nil {
+		return fmt.Errorf("%w: nobody says whether the log is still itself", ErrUnavailable)
+	}
 	if err := g.standing(ctx, organisation, release); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -93,17 +93,27 @@ func database(b *testing.B) func(role string) string {
 	name := fmt.Sprintf("bench_%d", server.databases)
 	admin, err := pgx.Connect(ctx, server.cluster.URL(cluster.Superuser, "postgres"))
 	must(b, err)
-	_, err = admin.Exec(ctx, "create database "+name)
-	must(b, err)
+	for _, sql := range []string{"create database " + name, "alter database " + name + " set track_functions = 'all'"} {
+		_, err = admin.Exec(ctx, sql)
+		must(b, err)
+	}
 	must(b, admin.Close(ctx))
 	conn, err := pgx.Connect(ctx, server.cluster.URL(cluster.Superuser, name))
 	must(b, err)
 	_, err = pg.Migrate(ctx, conn, migrations.FS)
 	must(b, err)
+	must(b, decisionKey(b).Install(ctx, conn))
 	_, err = conn.Exec(ctx, floorSchema)
 	must(b, err)
 	must(b, conn.Close(ctx))
 	return func(role string) string { return server.cluster.URL(role, name) }
+}
+
+func decisionKey(b *testing.B) pglog.DecisionKey {
+	b.Helper()
+	k, err := pglog.NewDecisionKey([]byte(strings.Repeat("d", 32)))
+	must(b, err)
+	return k
 }
 
 // floorSchema is what an access layer that only wrote an audit row would need.
@@ -121,6 +131,7 @@ analyze floor.value;`
 // world is everything below the edges, as the program wires it.
 type world struct {
 	pool          *pgxpool.Pool
+	admin         *pgx.Conn // a superuser's
 	log           *pglog.Log
 	gate          *access.Gate
 	readers       access.Readers
@@ -139,7 +150,11 @@ func newWorld(b *testing.B, organisations int) *world {
 	ctx := b.Context()
 	w := &world{}
 	var err error
-	w.pool, err = pg.Open(ctx, pg.Config{URL: database(b)(serviceRole), MaxConns: poolSize, TracerProvider: noop.NewTracerProvider()})
+	url := database(b)
+	w.admin, err = pgx.Connect(ctx, url(cluster.Superuser))
+	must(b, err)
+	b.Cleanup(func() { w.admin.Close(context.Background()) }) //nolint:errcheck // the benchmark is over
+	w.pool, err = pg.Open(ctx, pg.Config{URL: url(serviceRole), MaxConns: poolSize, TracerProvider: noop.NewTracerProvider()})
 	must(b, err)
 	b.Cleanup(w.pool.Close)
 	ring, err := keyring.LoadOrCreate(filepath.Join(b.TempDir(), "kek.json"))
@@ -149,10 +164,11 @@ func newWorld(b *testing.B, organisations int) *world {
 	engine, err := policy.New(ctx)
 	must(b, err)
 	logger := slog.New(slog.DiscardHandler)
-	w.log = pglog.New(w.pool, key)
+	w.log = pglog.New(w.pool, key, decisionKey(b))
 	outside := publish.New(publish.Config{Log: w.log, Dir: b.TempDir(), Interval: time.Second, MaxAge: time.Minute, Logger: logger, Now: time.Now})
 	w.gate = access.New(access.Config{Policy: engine, Log: w.log, Ring: ring, Pool: w.pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider(), Standing: outside.Standing})
 	w.readers = w.gate.Readers()
+	b.Cleanup(w.index()) // as the service does, so that its cost is in the figures
 	w.store = store.New(w.pool)
 	hints, err := bus.Start("", logger)
 	must(b, err)
@@ -178,6 +194,27 @@ func newWorld(b *testing.B, organisations int) *world {
 		w.organisations = append(w.organisations, organisation{o, widget})
 	}
 	return w
+}
+
+// index makes records searchable each second, until it is told to stop.
+func (w *world) index() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := w.log.Index(ctx); err != nil && ctx.Err() == nil {
+					panic(err)
+				}
+			}
+		}
+	})
+	return func() { cancel(); running.Wait() }
 }
 
 // open begins a conversation of an organisation, as its visitor.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -166,9 +167,22 @@ func (of *office) writes(t *testing.T, text string) (relay.Session, standin.Post
 	return session, card
 }
 
+// click presses a button as soon as the card has it: cards follow what happens with a delay.
 func (of *office) click(t *testing.T, who string, card standin.Post, verb string, inputs map[string]string) standin.Answer {
 	t.Helper()
-	a, err := of.teams.Click(t.Context(), who, card.ID, verb, inputs)
+	var seen standin.Post
+	of.wait(t, fmt.Sprintf("a button %q on the card before %s", verb, who), func(s standin.State) bool {
+		for _, posts := range []map[string][]standin.Post{s.Channels, s.Chats} {
+			for _, p := range slices.Concat(slices.Collect(maps.Values(posts))...) {
+				if p.ID == card.ID && slices.ContainsFunc(p.CardsSeenBy(who), func(c json.RawMessage) bool { return bytes.Contains(c, []byte(`"`+verb+`"`)) }) {
+					seen = p
+					return true
+				}
+			}
+		}
+		return false
+	})
+	a, err := of.teams.ClickSeen(t.Context(), who, seen, verb, inputs)
 	if err != nil {
 		t.Fatalf("%s presses %s: %v", who, verb, err)
 	}
@@ -240,6 +254,12 @@ func TestAnAgentJoinsAnswersAndEnds(t *testing.T) {
 	of.chat(t, "amelie", "thank you")
 	of.click(t, "amelie", card, "end", nil)
 	of.card(t, card.ID, "Closed")
+	of.chat(t, "amelie", "You have ended the conversation")
+	for _, p := range of.teams.Chat("amelie") {
+		if has(p, "Vera Visitor") || has(p, `"end"`) {
+			t.Error("after the end the 1:1 chat still has the visitor's name or a button")
+		}
+	}
 	want := []string{"message Hello *there*\nsecond line", "agent.joined Amélie Dubois", "message Good evening", "message thank you", "closed"}
 	if got := of.says(t, s); !slices.Equal(got, want) {
 		t.Errorf("the visitor reads %q, want %q", got, want)
@@ -270,7 +290,12 @@ func TestOfTwoAgentsExactlyOneJoins(t *testing.T) {
 	answers := make([]standin.Answer, 3)
 	var wg sync.WaitGroup
 	for i, who := range []string{"amelie", "jonas", "grace"} {
-		wg.Go(func() { answers[i] = of.click(t, who, card, "join", nil) })
+		wg.Go(func() {
+			var err error
+			if answers[i], err = of.teams.ClickSeen(t.Context(), who, card, "join", nil); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	wg.Wait()
 	joined := 0
@@ -396,6 +421,7 @@ func TestATransferredCardCanBeJoinedByAnother(t *testing.T) {
 		t.Fatal(a.Text)
 	}
 	of.card(t, card.ID, "Waiting")
+	of.chat(t, "amelie", "Given back to the channel")
 	if a := of.click(t, "grace", card, "join", nil); a.Error {
 		t.Fatal(a.Text)
 	}

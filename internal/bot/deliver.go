@@ -23,6 +23,10 @@ const (
 	look = time.Second
 	// unknownPause lets a card that Teams has taken after all appear before it is posted again.
 	unknownPause = 10 * time.Second
+	// A delivery has to be over, and its outcome kept, before its lease ends.
+	attemptTime = 12 * time.Second
+	keepTime    = 5 * time.Second
+	finishTime  = store.DeliveryLease - attemptTime - keepTime
 )
 
 // Wake makes the delivery look at the outbox now.
@@ -85,11 +89,14 @@ func (b *Bot) deliver(ctx context.Context, d store.Delivery) {
 	o := outcome{state: "unknown", reason: "sender_died"}
 	if !d.OutcomeUnknown || repeatable(d.Kind) {
 		var err error
-		if o, err = b.attempt(ctx, d); err != nil {
+		attempt, cancel := context.WithTimeout(ctx, attemptTime)
+		o, err = b.attempt(attempt, d)
+		cancel()
+		if err != nil {
 			o = b.judge(ctx, d, err)
 		}
 	}
-	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
 	if err := b.Store.FinishDelivery(finish, d, o.state, o.reason, o.again); err != nil {
 		b.Logger.ErrorContext(ctx, "outcome of a delivery not kept", "delivery", d.ID, "outcome", o.state, "error", err)
@@ -200,7 +207,7 @@ func (b *Bot) postCard(ctx context.Context, o chat.Organisation, scene access.Sc
 
 // keep retries what must not be lost after Teams has done something.
 func (b *Bot) keep(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.DeliveryLease/2)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		err := f(ctx)
@@ -259,16 +266,19 @@ func (b *Bot) updateCard(ctx context.Context, o chat.Organisation, scene access.
 			Conversation: c.ID.String(), Handle: c.Handle, JoinedBy: euii.Reveal(joiner.Value(euii.AgentDisplayName)),
 		})
 	default:
-		how := teams.EndedByVisitor
-		if c.ClosedBy == chat.PartyAgent {
-			how = teams.EndedByAgent
-		}
-		card = teams.ClosedCard(language, c.Handle, how)
+		card = closedCard(language, c)
 	}
 	if err := b.Client.Update(ctx, at, c.Thread, c.Card, teams.Message{Card: card}); err != nil {
 		return outcome{}, err
 	}
 	return sent, nil
+}
+
+func closedCard(l teams.Language, c chat.Conversation) teams.Card {
+	if c.ClosedBy == chat.PartyAgent {
+		return teams.ClosedCard(l, c.Handle, teams.EndedByAgent)
+	}
+	return teams.ClosedCard(l, c.Handle, teams.EndedByVisitor)
 }
 
 // toAgent delivers to an agent's 1:1 chat, which is opened when it is not known yet.
@@ -309,10 +319,41 @@ func (b *Bot) toAgent(ctx context.Context, o chat.Organisation, scene access.Sce
 	if message.Text == "" && message.Card.IsZero() {
 		return notNeeded, nil
 	}
-	if _, err := b.Client.Send(ctx, at, agent.Personal, message); err != nil {
+	if err := b.retireIntro(ctx, at, o, scene.Conversation, agent.Personal, d.Kind); err != nil {
 		return outcome{}, err
 	}
+	activity, err := b.Client.Send(ctx, at, agent.Personal, message)
+	if err != nil {
+		return outcome{}, err
+	}
+	if d.Kind == "intro" {
+		return sent, b.keep(ctx, func(ctx context.Context) error { return b.Store.SetIntro(ctx, o.ID, scene.Conversation.ID, activity) })
+	}
 	return sent, nil
+}
+
+// retireIntro takes the visitor's name and the buttons out of the 1:1 chat when the conversation is no longer the agent's.
+func (b *Bot) retireIntro(ctx context.Context, at teams.ServiceURL, o chat.Organisation, c chat.Conversation, chatID, kind string) error {
+	if c.Intro == "" {
+		return nil
+	}
+	var card teams.Card
+	switch kind {
+	case "closed":
+		card = closedCard(teams.Language(o.Language), c)
+	case "left":
+		card = teams.LeftCard(teams.Language(o.Language), c.Handle)
+	default:
+		return nil
+	}
+	err := b.Client.Update(ctx, at, chatID, c.Intro, teams.Message{Card: card})
+	switch {
+	case err == nil, teams.OutcomeOf(err) == teams.Failed: // refused when the message is no longer there
+		return nil
+	case teams.OutcomeOf(err) == teams.Unknown:
+		return &paced{look} // replacing a card again changes nothing
+	}
+	return err
 }
 
 // forAgent makes the message of one delivery, opening what it needs under the agent's own rights.

@@ -91,6 +91,7 @@ type Conversation struct {
 	ClosedBy     Party  // empty while open
 	Thread       string // Teams conversation id of the channel card, empty until posted
 	Card         string // activity id of the channel card
+	Intro        string // activity id of the introduction in the agent's 1:1 chat, empty until sent
 	ServiceURL   string // where the channel card was posted
 	Handle       string // neutral name shown in place of the visitor, such as "visitor k3f9"
 }

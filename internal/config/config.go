@@ -21,6 +21,7 @@ const prefix = "COUNTERFOIL_"
 type Config struct {
 	DataDir        string         // COUNTERFOIL_DATA_DIR
 	DatabaseURL    string         // COUNTERFOIL_DATABASE_URL; empty runs an own PostgreSQL in DataDir
+	RetentionURL   string         // COUNTERFOIL_RETENTION_URL: the same database as the role that prunes records
 	PublicAddr     string         // COUNTERFOIL_PUBLIC_ADDR
 	ConsoleAddr    string         // COUNTERFOIL_CONSOLE_ADDR
 	DemoAddr       string         // COUNTERFOIL_DEMO_ADDR
@@ -29,6 +30,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix // COUNTERFOIL_TRUSTED_PROXIES
 	NATSURL        string         // COUNTERFOIL_NATS_URL; empty runs a server in this process
 	KEKFile        string         // COUNTERFOIL_KEK_URI, a file: URI
+	Policy         Policy
 	Bot            Bot
 
 	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
@@ -50,6 +52,13 @@ const (
 	WitnessWarn    = "warn"    // it is said
 	WitnessRequire = "require" // nothing is released of a log that no witness has seen for MaxAge
 )
+
+// Policy says which policy decides. With nothing set it is the one compiled in; there is always one.
+type Policy struct {
+	Bundle    string // COUNTERFOIL_POLICY_BUNDLE, a directory or a file; signed
+	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle
+	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, never decides
+}
 
 // Bot is the registration of the Teams bot. AppID is empty while Teams is not connected.
 type Bot struct {
@@ -141,6 +150,10 @@ func Load(environ []string) (Config, []Setting, error) {
 	if c.DatabaseURL != "" {
 		r.shown[len(r.shown)-1].Value = "set, not shown"
 	}
+	c.RetentionURL = r.text("RETENTION_URL", "")
+	if c.RetentionURL != "" {
+		r.shown[len(r.shown)-1].Value = "set, not shown"
+	}
 	c.PublicAddr = r.address("PUBLIC_ADDR", "127.0.0.1:8080")
 	c.ConsoleAddr = r.address("CONSOLE_ADDR", "127.0.0.1:8081")
 	c.DemoAddr = r.address("DEMO_ADDR", "127.0.0.1:8082")
@@ -165,6 +178,10 @@ func Load(environ []string) (Config, []Setting, error) {
 	path, ok := strings.CutPrefix(kek, "file:")
 	if c.KEKFile = strings.TrimPrefix(path, "//"); !ok || c.KEKFile == "" {
 		r.fail("KEK_URI", "must be file:PATH")
+	}
+	c.Policy = Policy{r.text("POLICY_BUNDLE", ""), r.text("POLICY_KEY", ""), r.text("POLICY_CANDIDATE", "")}
+	if (c.Policy.Bundle == "") != (c.Policy.KeyFile == "") {
+		r.fail("POLICY_BUNDLE", "and COUNTERFOIL_POLICY_KEY need each other")
 	}
 	b := &c.Bot
 	b.AppID = r.text("BOT_APP_ID", "")

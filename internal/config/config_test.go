@@ -37,6 +37,9 @@ func TestLoad(t *testing.T) {
 		{"refuses another policy", witness + "\nCOUNTERFOIL_WITNESS_POLICY=maybe", "must be none, warn or require"},
 		{"refuses to publish all the time", "COUNTERFOIL_PUBLISH_INTERVAL=1ms", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration from 100ms to 1h0m0s"},
 		{"refuses what is no duration", "COUNTERFOIL_PUBLISH_INTERVAL=often", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration"},
+		{"refuses a policy that nothing verifies", "COUNTERFOIL_POLICY_BUNDLE=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
+		{"refuses a key that verifies no policy", "COUNTERFOIL_POLICY_KEY=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
+		{"takes a policy with its key", "COUNTERFOIL_POLICY_BUNDLE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},
 		{"refuses another kind of key URI", "COUNTERFOIL_KEK_URI=http://x", "COUNTERFOIL_KEK_URI must be file:PATH"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +56,7 @@ func TestLoad(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	_, shown, err := config.Load([]string{
-		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
+		"COUNTERFOIL_DATABASE_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_RETENTION_URL=postgres://u:secret-word@h/d", "COUNTERFOIL_NATS_URL=nats://u:secret-word@h",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,7 @@ func layers() map[string]ours {
 		"internal/bus":         {1, "internal/chat"},
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
+		"internal/pg/doctor":   {1, ""},
 		"internal/stream":      {1, ""},
 		"internal/telemetry":   {1, ""},
 		"internal/web":         {1, ""},
@@ -65,7 +66,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/pg internal/pg/cluster " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -81,7 +82,7 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/pgtest internal/relay/relaytest internal/store",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/store",
 			"SQL is written in few places: the log, the store, the taking of message bodies; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"counterfoil/audit"
+	"counterfoil/audit/pglog"
 )
 
 const origin = "chat.example/audit/org1"
@@ -100,6 +101,14 @@ func consistency(t *testing.T, dir string, s *audit.Signer, old uint64) []audit.
 	hashes, err := audit.ConsistencyProof(old, c.Size, audit.NewHashReader(c, audit.DirTiles(os.DirFS(dir))))
 	must(t, err)
 	return hashes
+}
+
+// decisionKey is the key under which the database takes records.
+func decisionKey(t *testing.T) pglog.DecisionKey {
+	t.Helper()
+	k, err := pglog.NewDecisionKey(bytes.Repeat([]byte{9}, 32))
+	must(t, err)
+	return k
 }
 
 func named(n int) string { return fmt.Sprintf("%d records", n) }

@@ -151,7 +151,8 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	pool := db.Pool(t, "counterfoil_service")
 	key, err := audit.NewKey(bytes.Repeat([]byte{1}, 32))
 	must(t, err)
-	organisation, log := uuid.New(), pglog.New(pool, key)
+	must(t, decisionKey(t).Install(t.Context(), db.Superuser(t)))
+	organisation, log := uuid.New(), pglog.New(pool, key, decisionKey(t))
 	s, err := key.For("chat.example/audit/" + organisation.String())
 	must(t, err)
 	must(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
@@ -202,12 +203,13 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	admin := db.Superuser(t)
 	for _, sql := range []string{
 		"alter table audit.head disable trigger all", "delete from audit.head", "alter table audit.record disable trigger all", "delete from audit.record",
-		"alter table audit.tile disable trigger all", "delete from audit.tile", "alter table audit.node disable trigger all", "delete from audit.node",
+		"alter table audit.search disable trigger all", "delete from audit.search", "alter table audit.searchable disable trigger all", "delete from audit.searchable",
+		"alter table audit.retention disable trigger all", "delete from audit.retention", "alter table audit.tile disable trigger all", "delete from audit.tile", "alter table audit.node disable trigger all", "delete from audit.node",
 	} {
 		_, err := admin.Exec(t.Context(), sql)
 		must(t, err)
 	}
-	log = pglog.New(pool, key)
+	log = pglog.New(pool, key, decisionKey(t))
 	must(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return log.CreateLog(t.Context(), tx, organisation, s.Origin()) }))
 	n := node(t.TempDir())
 	must(t, n.Publish(t.Context()))

@@ -7,10 +7,10 @@ import "github.com/google/uuid"
 type Principal interface {
 	Kind() string
 	Organisation() uuid.UUID
-	// ID is the subject whose keyed reference stands for the actor in records. For a channel and the operator it
+	// ID is the subject whose keyed reference stands for the actor in records. For a channel, the operator and a job it
 	// is the organisation, told apart by Name.
 	ID() uuid.UUID
-	// Name tells actors apart that have no subject of their own (a Teams channel id, an operating system user); it is keyed before it is recorded.
+	// Name tells actors apart that have no subject of their own (a Teams channel id, an operating system user, a task); it is keyed before it is recorded.
 	Name() string
 	sealed()
 }
@@ -40,6 +40,9 @@ type Channel struct{ actor }
 // Operator is whoever has a shell on the host.
 type Operator struct{ actor }
 
+// Job is the service itself at one of its tasks.
+type Job struct{ actor }
+
 // NewVisitor names a visitor whose session was checked.
 func NewVisitor(organisation, visitor uuid.UUID) Visitor {
 	return Visitor{actor{"visitor", organisation, visitor, ""}}
@@ -58,4 +61,9 @@ func NewChannel(organisation uuid.UUID, channelID string) Channel {
 // NewOperator names the operating system user that runs a command on the host.
 func NewOperator(organisation uuid.UUID, user string) Operator {
 	return Operator{actor{"operator", organisation, organisation, user}}
+}
+
+// NewJob names the service at the task of that name.
+func NewJob(organisation uuid.UUID, task string) Job {
+	return Job{actor{"job", organisation, organisation, task}}
 }

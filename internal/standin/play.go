@@ -234,16 +234,21 @@ func (s *Server) Click(ctx context.Context, short, activityID, verb string, inpu
 		s.mu.Unlock()
 		return Answer{}, ErrNoPost
 	}
-	cards := p.CardsSeenBy(short)
+	now := p.clone()
 	s.mu.Unlock()
-	for _, card := range cards {
+	return s.ClickSeen(ctx, short, now, verb, inputs)
+}
+
+// ClickSeen is Click on a message as the member saw it at some moment, which a client that lags behind still shows.
+func (s *Server) ClickSeen(ctx context.Context, short string, seen Post, verb string, inputs map[string]string) (Answer, error) {
+	for _, card := range seen.CardsSeenBy(short) {
 		actions, err := actionsOf(card)
 		if err != nil {
 			return Answer{}, err
 		}
 		for _, a := range actions {
 			if a.named(verb) {
-				return s.press(ctx, short, activityID, a, inputs)
+				return s.press(ctx, short, seen.ID, a, inputs)
 			}
 		}
 	}

@@ -255,7 +255,7 @@ func TestRedelivery(t *testing.T) {
 		}
 	})
 	t.Run("follows a late answer", func(t *testing.T) {
-		s, b := setup(t, func(c *standin.Config) { c.Timing.Answer = 50 * time.Millisecond })
+		s, b := setup(t, func(c *standin.Config) { c.Timing.Answer = time.Second })
 		release := make(chan struct{})
 		defer close(release)
 		b.answer = func(i int, _ delivery) (int, any) {

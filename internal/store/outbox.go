@@ -26,8 +26,9 @@ type Delivery struct {
 
 const sqlClaimDeliveries = `select organisation_id, delivery_id, conversation_id, kind, seq, agent_id, attempts, outcome_unknown from access.claim_deliveries($1, $2)`
 
-// DeliveryLease is how long a claimed delivery belongs to its sender.
-const DeliveryLease = 60 * time.Second
+// DeliveryLease is how long a claimed delivery belongs to its sender. When the sender dies, what comes after it in the
+// conversation waits that long.
+const DeliveryLease = 20 * time.Second
 
 // ClaimDeliveries leases due deliveries, at most one per conversation and lane, in order.
 func (s *Store) ClaimDeliveries(ctx context.Context, limit int) ([]Delivery, error) {
@@ -71,6 +72,17 @@ func (s *Store) SetCard(ctx context.Context, organisation, conversation uuid.UUI
 	})
 	if err != nil {
 		return fmt.Errorf("keep card: %w", err)
+	}
+	return nil
+}
+
+const sqlSetIntro = `update chat.conversation set intro_activity = $3 where organisation_id = $1 and conversation_id = $2`
+
+// SetIntro keeps where the introduction in the agent's 1:1 chat is.
+func (s *Store) SetIntro(ctx context.Context, organisation, conversation uuid.UUID, activity string) error {
+	err := s.batch(ctx, organisation, func(b *pgx.Batch) { b.Queue(sqlSetIntro, organisation, conversation, activity) })
+	if err != nil {
+		return fmt.Errorf("keep introduction: %w", err)
 	}
 	return nil
 }

@@ -123,6 +123,9 @@ func statements(t *testing.T, dir string) []statement {
 	return slices.SortedFunc(maps.Values(found), func(a, b statement) int { return strings.Compare(a.where, b.where) })
 }
 
+// offline are the statements that others than the service run: a superuser who brings the schema up to date, and the role of retention.
+var offline = []string{"pglog sqlInstallKey", "pglog sqlKeyInstalled", "pglog sqlPrune", "pglog sqlDropEmptyMonths"}
+
 // Planning a statement as the service's role checks its tables, columns, types and rights, and that of its functions,
 // without running it.
 func TestEveryStatementFitsTheSchemaAndTheServicesRights(t *testing.T) {
@@ -133,16 +136,23 @@ func TestEveryStatementFitsTheSchemaAndTheServicesRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "set plan_cache_mode = force_generic_plan"); err != nil {
-		t.Fatal(err)
+	admin := db.Superuser(t)
+	for _, c := range []*pgx.Conn{conn, admin} {
+		if _, err := c.Exec(ctx, "set plan_cache_mode = force_generic_plan"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, dir := range []string{".", "../access", "../../audit/pglog"} {
 		all := statements(t, dir)
-		if len(all) < 2 {
+		if len(all) == 0 {
 			t.Errorf("%s has %d statements in a form this test reads", dir, len(all))
 		}
 		for i, s := range all {
 			name := fmt.Sprintf("%s_%d", strings.Trim(filepath.Base(dir), "."), i)
+			conn := conn
+			if slices.Contains(offline, s.where) {
+				conn = admin
+			}
 			prepared, err := conn.Prepare(ctx, name, s.sql)
 			if err != nil {
 				t.Errorf("%s: %v\n%s", s.where, err, s.sql)
@@ -219,15 +229,23 @@ func TestTheSchemaIsExplainedAndFencedIn(t *testing.T) {
 	none("tables without a comment", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and coalesce(obj_description(c.oid, 'pg_class'), '') = ''`)
 	none("columns without a comment", `select c.oid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and a.attnum > 0 and not a.attisdropped and coalesce(col_description(c.oid, a.attnum), '') = ''`)
+		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition and a.attnum > 0 and not a.attisdropped and coalesce(col_description(c.oid, a.attnum), '') = ''`)
 	none("tables whose primary key does not begin with organisation_id", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		left join pg_index i on i.indrelid = c.oid and i.indisprimary
 		left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
-		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and a.attname is distinct from 'organisation_id'`)
+		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and a.attname is distinct from 'organisation_id'
+			and c.oid <> 'access.decision_key'::regclass -- one key for all organisations of a database`)
 	none("tables without enabled and forced row level security", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)`)
 	none("tables without a policy", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not exists (select from pg_policy p where p.polrelid = c.oid)`)
+		where n.nspname = any(`+schemas+`) and c.relkind in ('r', 'p') and not c.relispartition and not exists (select from pg_policy p where p.polrelid = c.oid)`)
+	none("partitions that somebody may reach past their table", `select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = any(`+schemas+`) and c.relispartition and c.relkind = 'r' and (c.relacl is not null or exists (select from pg_policy p where p.polrelid = c.oid and not (p.polroles = array['counterfoil_audit'::regrole::oid] and p.polcmd = 'r')))`)
+	none("partitions whose triggers do not fire always", `select c.oid::regclass || ' ' || t.tgname from pg_class c join pg_trigger t on t.tgrelid = c.oid
+		where c.relispartition and t.tgenabled <> 'A'`)
+	if got := rows(t, conn, `select count(distinct c.oid)::text || ' ' || count(*) from pg_class c join pg_trigger t on t.tgrelid = c.oid where c.relispartition and c.relkind = 'r'`); !slices.Equal(got, []string{"6 12"}) {
+		t.Errorf("partitions and their triggers: %q, want three months of two tables, with two each", got)
+	}
 	none("constraints without a name of their own", `select conrelid::regclass || ' ' || conname from pg_constraint c join pg_namespace n on n.oid = c.connamespace
 		where n.nspname = any(`+schemas+`) and conname ~ '_check[0-9]+$'`)
 }

@@ -15,7 +15,7 @@ const (
 type words struct {
 	waiting, active, closed, open, intro                   string // followed by a handle
 	joinedBy, name, email, page, language                  string // labels
-	byAgent, byVisitor, byIdle                             string
+	byAgent, byVisitor, byIdle, givenBack                  string
 	join, reply, send, transfer, end, canned, change       string // buttons
 	replyLabel, replyHint, replyMissing                    string
 	cannedLabel, cannedMissing, switchLabel, switchMissing string
@@ -27,7 +27,7 @@ func (l Language) words() words {
 		return words{
 			waiting: "En attente :", active: "En cours :", closed: "Terminée :", open: "Vos conversations",
 			intro: "Vous parlez avec", joinedBy: "Prise en charge par", name: "Nom", email: "E-mail", page: "Page",
-			language: "Langue", byAgent: "Terminée par l’agent.", byVisitor: "Terminée par le visiteur.",
+			language: "Langue", byAgent: "Terminée par l’agent.", byVisitor: "Terminée par le visiteur.", givenBack: "Rendue au canal.",
 			byIdle: "Terminée faute d’activité.",
 			join:   "Rejoindre", reply: "Répondre", send: "Envoyer", transfer: "Transférer", end: "Terminer",
 			canned: "Réponse type", change: "Changer", replyLabel: "Votre réponse",
@@ -41,7 +41,7 @@ func (l Language) words() words {
 	return words{
 		waiting: "Waiting:", active: "Active:", closed: "Closed:", open: "Your conversations",
 		intro: "You are talking to", joinedBy: "Joined by", name: "Name", email: "Email", page: "Page",
-		language: "Language", byAgent: "Ended by the agent.", byVisitor: "Ended by the visitor.",
+		language: "Language", byAgent: "Ended by the agent.", byVisitor: "Ended by the visitor.", givenBack: "Given back to the channel.",
 		byIdle: "Ended because nobody wrote.",
 		join:   "Join", reply: "Reply", send: "Send", transfer: "Transfer", end: "End", canned: "Canned reply",
 		change: "Switch", replyLabel: "Your reply", replyHint: "The visitor sees it at once",
@@ -170,6 +170,13 @@ func ClosedCard(l Language, handle string, how Ending) Card {
 	}
 	title := w.closed + " " + plainHandle(handle)
 	return Card{summary: title, lang: l.code(), body: []any{heading(title), note(said)}}
+}
+
+// LeftCard takes the place of an introduction whose agent gave the conversation back: no name and no button.
+func LeftCard(l Language, handle string) Card {
+	w := l.words()
+	title := w.waiting + " " + plainHandle(handle)
+	return Card{summary: title, lang: l.code(), body: []any{heading(title), note(w.givenBack)}}
 }
 
 // Choice is one open conversation of an agent.

@@ -26,6 +26,7 @@ func cards(l teams.Language, text string) map[string]teams.Card {
 		"active":       teams.ActiveCard(l, teams.Active{Conversation: "c-1", Handle: "visitor 7f2k", FirstLine: text, JoinedBy: text, Canned: canned}),
 		"active-plain": teams.ActiveCard(l, teams.Active{Conversation: "c-1", Handle: "visitor 7f2k"}),
 		"closed":       teams.ClosedCard(l, "visitor 7f2k", teams.EndedByVisitor),
+		"left":         teams.LeftCard(l, "visitor 7f2k"),
 		"switch":       teams.SwitchCard(l, "c-2", []teams.Choice{{Conversation: "c-1", Handle: "visitor 7f2k"}, {Conversation: "c-2", Handle: "visitor 9a3m"}}),
 		"switch-none":  teams.SwitchCard(l, "", nil),
 		"intro": teams.IntroCard(l, teams.Intro{

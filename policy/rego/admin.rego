@@ -22,6 +22,8 @@ with_password if {
 # METADATA
 # title: One-time code given
 # description: He signed in with a one-time code.
+# custom:
+#   statements: [SEED-ORG-7]
 with_totp if {
 	some factor in input.actor.factors
 	factor.method == "totp"
@@ -40,6 +42,51 @@ stepped_up if {
 }
 
 # METADATA
+# title: Justified
+# description: He wrote down why. The text is kept with the record and is no part of the question.
+justified if input.justification == true
+
+# METADATA
+# title: Fit to be shown EUII
+# description: >-
+#   Password, one-time code, one of them or a security key given a moment ago,
+#   an admitted address, a written justification.
+fit if {
+	with_password
+	with_totp
+	stepped_up
+	at_admitted_address
+	justified
+}
+
+# METADATA
+# title: No password
+# description: He did not sign in with a password.
+unfit contains "factor_missing" if not with_password
+
+# METADATA
+# title: No one-time code
+# description: He did not sign in with a one-time code.
+unfit contains "factor_missing" if not with_totp
+
+# METADATA
+# title: Not proved of late
+# description: His last one-time code or security key is older than five minutes.
+unfit contains "step_up_required" if not stepped_up
+
+# METADATA
+# title: Address not admitted
+# description: An administrator works from an admitted address only.
+unfit contains "address_not_admitted" if not at_admitted_address
+
+# METADATA
+# title: No justification
+# description: He did not write down why.
+unfit contains "justification_missing" if not justified
+
+# METADATA
 # title: Admitted address
 # description: The request comes from an address on the allowlist.
+# custom:
+#   statements: [SEED-ORG-6]
 at_admitted_address if input.actor.address == "admitted"

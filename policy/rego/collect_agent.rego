@@ -19,6 +19,8 @@ terms := {
 # METADATA
 # title: His own profile
 # description: The agent has a profile, and it is the subject.
+# custom:
+#   statements: [SEED-BOT-1, SEED-BOT-3]
 permit := {"allow": true, "rule": "collect_agent.own_profile", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "agent"
 	input.audience == "service"
@@ -33,6 +35,8 @@ permit := {"allow": true, "rule": "collect_agent.own_profile", "masked": set(), 
 # METADATA
 # title: A new profile
 # description: The agent has no profile yet, and the organisation lets the first Join create one.
+# custom:
+#   statements: [SEED-BOT-1, SEED-BOT-3]
 permit := {"allow": true, "rule": "collect_agent.first_join", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "agent"
 	input.audience == "service"

@@ -54,6 +54,10 @@ test_the_address_is_admitted if {
 	}
 }
 
+test_the_reason_is_written_down if {
+	counterfoil.decision.reasons == {"justification_missing"} with input as object.union(officer, {"justification": false})
+}
+
 test_a_visitor_has_no_field_of_an_agent if {
 	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(officer, {"subject": {"kind": "visitor"}})
 }

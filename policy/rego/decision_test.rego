@@ -78,3 +78,24 @@ test_terms if {
 test_no_fields if {
 	counterfoil.decision.reasons == {"fields_missing"} with input as object.union(good, {"fields": []})
 }
+
+test_too_much_within_the_hour if {
+	counterfoil.decision.allow with input as object.union(good, {"actor": {"recent": 999}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(good, {"actor": {"recent": 1000}})
+}
+
+test_every_kind_of_actor_has_a_limit if {
+	every kind in ["visitor", "agent", "channel", "admin", "job", "operator"] {
+		"volume_limit" in counterfoil.veto with input as object.union(good, {"actor": {"kind": kind, "recent": 1000000}})
+		count(counterfoil.veto) == 0 with input as object.union(good, {"actor": {"kind": kind}})
+	}
+}
+
+test_what_discloses_nothing_is_not_limited if {
+	question := object.union(questions.admin_of_agent, {
+		"actor": {"recent": 100000},
+		"purpose": "read_audit_log",
+		"fields": [],
+	})
+	counterfoil.decision.allow with input as question
+}

@@ -19,6 +19,8 @@ terms := {
 # METADATA
 # title: The agent is joining
 # description: A conversation of his organisation waits or is under way.
+# custom:
+#   statements: [SEED-BOT-2]
 permit := {"allow": true, "rule": "match_agent.joining", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "agent"
 	input.audience == "service"

@@ -20,6 +20,11 @@ fields_of := {
 }
 
 # METADATA
+# title: Fields of whatever may be a subject
+# description: Those of a person, and the messages of a conversation.
+kept_of := object.union(fields_of, {"conversation": {"message_body"}})
+
+# METADATA
 # title: The subject is the actor himself
 # description: Same kind and same reference, and the reference is not empty.
 about_himself if {

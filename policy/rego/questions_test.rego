@@ -4,13 +4,15 @@
 package test.questions
 
 nobody := {
-	"actor": {"kind": "", "organisation": "o1", "ref": "", "roles": [], "factors": [], "address": "none"},
+	"actor": {"kind": "", "organisation": "o1", "ref": "", "roles": [], "factors": [], "address": "none", "job": "", "recent": 0},
 	"purpose": "",
 	"audience": "",
 	"subject": {"kind": "", "organisation": "o1", "ref": ""},
 	"fields": [],
 	"conversation": {"ref": "", "state": "", "actor_is": "", "subject_is": ""},
 	"organisation": {"share_visitor_email": false, "create_agents": false, "name_in_channel": false},
+	"justification": false,
+	"approval": {"by": "", "actor": "", "subject": "", "expires_in_seconds": 0},
 }
 
 visitor_of_agent := object.union(nobody, {
@@ -49,4 +51,13 @@ admin_of_agent := object.union(nobody, {
 	"audience": "console",
 	"subject": {"kind": "agent", "ref": "a1"},
 	"fields": ["agent_email"],
+	"justification": true,
+})
+
+job_of_conversation := object.union(nobody, {
+	"actor": {"kind": "job", "ref": "j1", "job": "archive"},
+	"purpose": "archive_conversation",
+	"audience": "archive",
+	"subject": {"kind": "conversation", "ref": "c1"},
+	"fields": ["message_body"],
 })

@@ -30,6 +30,8 @@ permit := {"allow": true, "rule": "read_audit_log.operator", "masked": set(), "o
 # METADATA
 # title: Administrator
 # description: With any role of the console, a one-time code, at an admitted address.
+# custom:
+#   statements: [SEED-ORG-3]
 permit := {"allow": true, "rule": "read_audit_log.admin", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "admin"
 	input.audience == "console"

@@ -39,7 +39,7 @@ reasons contains "unknown_actor_kind" if {
 # title: Unknown audience
 # description: Nobody knows who would see it.
 reasons contains "unknown_audience" if {
-	not input.audience in {"visitor", "agent", "channel", "console", "service"}
+	not input.audience in {"archive", "visitor", "agent", "channel", "console", "service"}
 }
 
 # METADATA

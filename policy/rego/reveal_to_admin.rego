@@ -25,11 +25,9 @@ terms := {
 permit := {"allow": true, "rule": "reveal_to_admin.privacy_officer", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "admin"
 	input.audience == "console"
+	input.subject.kind in {"agent", "visitor"}
 	"privacy_officer" in input.actor.roles
-	admin.with_password
-	admin.with_totp
-	admin.stepped_up
-	admin.at_admitted_address
+	admin.fit
 	input.fields != []
 	every field in input.fields {
 		field in question.fields_of[input.subject.kind]
@@ -42,12 +40,10 @@ permit := {"allow": true, "rule": "reveal_to_admin.privacy_officer", "masked": s
 permit := {"allow": true, "rule": "reveal_to_admin.auditor", "masked": question.fields, "obligations": set()} if {
 	input.actor.kind == "admin"
 	input.audience == "console"
+	input.subject.kind in {"agent", "visitor"}
 	"auditor" in input.actor.roles
 	not "privacy_officer" in input.actor.roles
-	admin.with_password
-	admin.with_totp
-	admin.stepped_up
-	admin.at_admitted_address
+	admin.fit
 	input.fields != []
 	every field in input.fields {
 		field in question.fields_of[input.subject.kind]
@@ -63,24 +59,9 @@ reasons contains "role_missing" if {
 }
 
 # METADATA
-# title: No password
-# description: He did not sign in with a password.
-reasons contains "factor_missing" if not admin.with_password
-
-# METADATA
-# title: No one-time code
-# description: He did not sign in with a one-time code.
-reasons contains "factor_missing" if not admin.with_totp
-
-# METADATA
-# title: Not proved of late
-# description: His last one-time code or security key is older than five minutes.
-reasons contains "step_up_required" if not admin.stepped_up
-
-# METADATA
-# title: Address not admitted
-# description: An administrator works from an admitted address only.
-reasons contains "address_not_admitted" if not admin.at_admitted_address
+# title: Not fit to be shown EUII
+# description: A proof, the address or the justification is missing.
+reasons contains reason if some reason in admin.unfit
 
 # METADATA
 # title: Not a field of the subject

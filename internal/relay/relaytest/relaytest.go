@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,9 +35,11 @@ type World struct {
 	DB           *pgtest.Instance
 	Pool         *pgxpool.Pool
 	Log          *pglog.Log
+	Decisions    pglog.DecisionKey
 	Gate         *access.Gate
 	Readers      access.Readers
 	Store        *store.Store
+	Ring         *keyring.Ring
 	Bus          *bus.Bus
 	Relay        *relay.Relay
 	Organisation chat.Organisation
@@ -67,7 +70,7 @@ func New(t testing.TB, o Options) *World {
 	w.Pool, err = pg.Open(ctx, pg.Config{URL: w.DB.URL("counterfoil_service"), MaxConns: 16, TracerProvider: o.Tracer})
 	must(t, err)
 	t.Cleanup(w.Pool.Close)
-	ring, err := keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
+	w.Ring, err = keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
 	must(t, err)
 	key, err := audit.NewKey(make([]byte, 32))
 	must(t, err)
@@ -79,8 +82,11 @@ func New(t testing.TB, o Options) *World {
 	if o.Standing == nil {
 		o.Standing = func(context.Context, uuid.UUID, bool) error { return nil }
 	}
-	w.Log = pglog.New(w.Pool, key)
-	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer, Standing: o.Standing})
+	w.Decisions, err = pglog.NewDecisionKey([]byte(strings.Repeat("d", 32)))
+	must(t, err)
+	must(t, w.Decisions.Install(ctx, w.DB.Superuser(t)))
+	w.Log = pglog.New(w.Pool, key, w.Decisions)
+	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: w.Ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer, Standing: o.Standing})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
 	w.Bus, err = bus.Start("", logger)
