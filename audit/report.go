@@ -106,7 +106,7 @@ func (r Report) Checked() []string {
 		"every tile, and the root, recomputed from the records",
 	}
 	if r.Database {
-		list = append(list, "every column of the database beside a record, against the record", "the head that the next record will continue")
+		list = append(list, "what the database searches records by, against the records, none missing and none too many", "the head that the next record will continue")
 	}
 	if r.HasSince {
 		list = append(list, "that the log continues the earlier checkpoint")

@@ -224,7 +224,7 @@ type auditVerifyCmd struct {
 	whichLog
 	Dir         string `arg:"" optional:"" type:"existingdir" help:"Directory of an export. Without it the log is checked where it lies, in the database, with its columns and its head."`
 	Key         string `help:"Verifier key line, or a file with it. Without it the key beside an export is believed, and of the database the service's own."`
-	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
+	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier. Without it, of the database, what was published counts."`
 	Witness     string `help:"Verifier key line of a witness that must have cosigned the export, or a file with it."`
 	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
 	JSON        bool   `help:"For programs."`
@@ -266,6 +266,12 @@ func (c auditVerifyCmd) Run(a *app) error {
 		}
 	} else {
 		err := c.read(a, "audit.verify", nil, func(h *heart, log uuid.UUID) (err error) {
+			if c.Since == "" {
+				if o.Since, err = h.published(a.ctx, log); err != nil {
+					return err
+				}
+			}
+			start = time.Now()
 			report, err = h.log.Verify(a.ctx, log, o)
 			bar.Clear()
 			return err

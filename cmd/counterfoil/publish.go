@@ -1,20 +1,26 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+
+	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
 	"counterfoil/internal/config"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
-
-	"go.opentelemetry.io/otel/trace"
 )
 
 // newPublisher makes what knows of the logs from outside the database.
@@ -31,6 +37,34 @@ func newPublisher(c config.Config, log *pglog.Log, logger *slog.Logger, tracer t
 		}
 	}
 	return publish.New(p), nil
+}
+
+// published gives the checkpoint of a log that was published, if there is one that the present key has signed.
+func (h *heart) published(ctx context.Context, log uuid.UUID) ([]byte, error) {
+	head, err := h.log.Head(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := publish.Dir(h.config.PublishDir, head.Origin)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := os.ReadFile(filepath.Join(dir, audit.CheckpointFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, err := h.key.For(head.Origin)
+	if err != nil {
+		return nil, err
+	}
+	_, byThis := audit.OpenCheckpoint(signed, signer.Verifier())
+	if _, byEither := signer.Open(signed); byThis != nil && byEither == nil {
+		return nil, nil // published before the key was replaced, and to be published anew
+	}
+	return signed, nil
 }
 
 // ready answers whether EUII can be served, and says why not. Of which logs nothing is released, and what to do about it, is
