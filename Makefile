@@ -1,6 +1,6 @@
 # Counterfoil. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help build run test check race e2e test-playground bench soak fuzz golden clean
+.PHONY: help build run test check race e2e test-outside test-playground bench soak fuzz golden clean
 
 GO       ?= go
 FUZZTIME ?= 30s
@@ -35,6 +35,11 @@ test: ## everything that decides whether a change is good; installs PostgreSQL, 
 e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium npm
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
+
+test-outside: ## logs, proofs and updates held against tessera's fsck and torchwood's spicy and litewitness, which it installs
+	@internal/setup/need.sh postgresql ssh sqlite3
+	$(GO) vet -tags outside ./internal/outside
+	$(GO) test -tags outside -count=1 ./internal/outside
 
 test-playground: build ## against Microsoft's own playground client, installed ad hoc (root, npm, iproute2)
 	@internal/setup/need.sh postgresql chromium

@@ -14,16 +14,20 @@ import (
 )
 
 // Key is the Ed25519 key of a deployment. One key signs the logs of all its organisations, under the origin of each.
-// It does not show itself in logs.
-type Key struct{ private ed25519.PrivateKey }
+// It does not show itself in logs. While a key is being replaced, the one before it signs as well.
+type Key struct{ private, previous ed25519.PrivateKey }
 
 // NewKey returns the key made from a seed of 32 random bytes.
 func NewKey(seed []byte) (Key, error) {
 	if len(seed) != ed25519.SeedSize {
 		return Key{}, fmt.Errorf("make checkpoint key: seed has %d bytes, expected %d", len(seed), ed25519.SeedSize)
 	}
-	return Key{ed25519.NewKeyFromSeed(seed)}, nil
+	return Key{private: ed25519.NewKeyFromSeed(seed)}, nil
 }
+
+// After returns k together with the key before it: what they sign bears both signatures, and what either has signed is
+// theirs.
+func (k Key) After(previous Key) Key { return Key{k.private, previous.private} }
 
 // Format writes that a key is there and nothing of it.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[checkpoint key]") }
@@ -41,7 +45,13 @@ func (k Key) For(origin string) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make signer: origin cannot name a key: %w", err)
 	}
-	return &Signer{origin: origin, private: k.private, vkey: vkey, verifier: verifier}, nil
+	s := &Signer{origin: origin, private: k.private, vkey: vkey, verifier: verifier}
+	if len(k.previous) > 0 {
+		if s.previous, err = (Key{private: k.previous}).For(origin); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // Signer signs the checkpoints of one log (C2SP signed-note, Ed25519). It does not show its key in logs.
@@ -51,6 +61,7 @@ type Signer struct {
 	private  ed25519.PrivateKey
 	vkey     string
 	verifier note.Verifier
+	previous *Signer // signs as well, if not nil
 }
 
 // GenerateSigner returns a signer with a new random key.
@@ -100,13 +111,34 @@ func (s *Signer) VerifierKey() string { return s.vkey }
 // Verifier returns what checks this signer's signatures.
 func (s *Signer) Verifier() note.Verifier { return s.verifier }
 
+// Open opens a checkpoint of this signer's log, as [OpenCheckpoint] does. While its key is being replaced, a signature of the
+// one before is enough.
+func (s *Signer) Open(signed []byte) (Checkpoint, error) {
+	if s.previous == nil {
+		return OpenCheckpoint(signed, s.verifier)
+	}
+	return OpenCheckpoint(signed, s.verifier, s.previous.verifier)
+}
+
+// PreviousVerifierKeys returns the public keys before this one that still count, at most one.
+func (s *Signer) PreviousVerifierKeys() []string {
+	if s.previous == nil {
+		return nil
+	}
+	return []string{s.previous.vkey}
+}
+
 // Origin returns the name of the log.
 func (s *Signer) Origin() string { return s.origin }
 
 // Sign returns a checkpoint of the log (C2SP tlog-checkpoint, no extension lines). Whoever calls it must know that the
 // tree continues every tree signed before.
 func (s *Signer) Sign(size uint64, root Hash) ([]byte, error) {
-	signed, err := note.Sign(&note.Note{Text: checkpointText(Checkpoint{s.origin, size, root})}, noteSigner{s})
+	signers := []note.Signer{noteSigner{s}}
+	if s.previous != nil {
+		signers = append(signers, noteSigner{s.previous})
+	}
+	signed, err := note.Sign(&note.Note{Text: checkpointText(Checkpoint{s.origin, size, root})}, signers...)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
@@ -139,9 +171,9 @@ var (
 )
 
 // OpenCheckpoint checks the signature of a checkpoint and that its origin is the name of the verifier's key, and
-// returns what was signed. Signatures by other keys (such as witnesses) may stand beside it. The error wraps
-// ErrSignature, ErrOrigin or ErrCheckpoint.
-func OpenCheckpoint(signed []byte, verifier note.Verifier) (Checkpoint, error) {
+// returns what was signed. Of several verifiers, which are of the same name, one is enough. Signatures by other keys
+// (such as witnesses) may stand beside it. The error wraps ErrSignature, ErrOrigin or ErrCheckpoint.
+func OpenCheckpoint(signed []byte, verifier note.Verifier, others ...note.Verifier) (Checkpoint, error) {
 	// The origin is read before the signature is known to be good, only to give the more telling error.
 	text, _, found := strings.Cut(string(signed), "\n\n")
 	if !found {
@@ -154,7 +186,7 @@ func OpenCheckpoint(signed []byte, verifier note.Verifier) (Checkpoint, error) {
 	if c.Origin != verifier.Name() {
 		return Checkpoint{}, fmt.Errorf("open checkpoint: %w: it names %q, the key %q", ErrOrigin, c.Origin, verifier.Name())
 	}
-	n, err := note.Open(signed, note.VerifierList(verifier))
+	n, err := note.Open(signed, note.VerifierList(append(others, verifier)...))
 	if err != nil {
 		var invalid *note.InvalidSignatureError
 		var unverified *note.UnverifiedNoteError

@@ -156,3 +156,68 @@ func BenchmarkSign(b *testing.B) {
 		sign(b, s, 1, audit.Hash{})
 	}
 }
+
+func TestWhileAKeyIsReplacedBothSignAndEitherIsEnough(t *testing.T) {
+	old, next, other := testKey(t, 1), testKey(t, 2), testKey(t, 3)
+	signerOf := func(k audit.Key) *audit.Signer {
+		s, err := k.For(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	both := signerOf(next.After(old))
+	signed := sign(t, both, 3, audit.Hash{7})
+	for name, s := range map[string]*audit.Signer{"the old key": signerOf(old), "the new key": signerOf(next), "both": both} {
+		if c, err := s.Open(signed); err != nil || c.Size != 3 {
+			t.Errorf("%s does not open what both signed: %v", name, err)
+		}
+		if c, err := both.Open(sign(t, s, 4, audit.Hash{8})); err != nil || c.Size != 4 {
+			t.Errorf("both do not open what %s signed: %v", name, err)
+		}
+	}
+	if _, err := both.Open(sign(t, signerOf(other), 3, audit.Hash{7})); !errors.Is(err, audit.ErrSignature) {
+		t.Errorf("another key's: %v", err)
+	}
+	if both.VerifierKey() != signerOf(next).VerifierKey() || len(both.PreviousVerifierKeys()) != 1 || both.PreviousVerifierKeys()[0] != signerOf(old).VerifierKey() {
+		t.Error("the keys are told wrongly")
+	}
+	// One good signature does not cover for a bad one of the other key.
+	forged := strings.Replace(string(signed), "\n3\n", "\n4\n", 1)
+	if _, err := both.Open([]byte(forged)); !errors.Is(err, audit.ErrSignature) {
+		t.Errorf("forged: %v", err)
+	}
+	if shown := fmt.Sprintf("%v %+v %s", both, next.After(old), *both); strings.Contains(shown, "+") || len(shown) > 200 {
+		t.Errorf("shows %s", shown)
+	}
+}
+
+func TestAnExportGoesOverToTheNewKey(t *testing.T) {
+	old, next := testSigner(t, 1, origin), testSigner(t, 2, origin)
+	key := testKey(t, 2).After(testKey(t, 1))
+	both, err := key.For(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, dir := history(t, 600, 0), t.TempDir()
+	export(t, dir, old, all[:300])
+	if _, err := audit.OpenExport(dir, next.VerifierKey()); err == nil {
+		t.Error("a key that nobody announced took the directory over")
+	}
+	w, err := audit.OpenExport(dir, both.VerifierKey(), both.PreviousVerifierKeys()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(t.Context(), sign(t, both, 600, rootOf(all)), from(all, w.Next())); err != nil {
+		t.Fatal(err)
+	}
+	for _, vkey := range []string{old.VerifierKey(), next.VerifierKey(), ""} {
+		if r := verify(t, dir, audit.Options{Key: vkey}); len(r.Faults) > 0 || r.Records != 600 || vkey == "" && r.Key != next.VerifierKey() {
+			t.Errorf("by %q: %+v", vkey, r.Faults)
+		}
+	}
+	export(t, dir, next, all) // the old one is gone
+	if r := verify(t, dir, audit.Options{Key: old.VerifierKey()}); len(r.Faults) != 1 || r.Faults[0].Kind != audit.ForgedSignature {
+		t.Errorf("by the old key after its end: %+v", r.Faults)
+	}
+}

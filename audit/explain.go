@@ -147,7 +147,7 @@ func (x *explainer) underParent(b uint64) (bool, error) {
 	for i, it := range items {
 		copy(hashes[i*sha256.Size:], it.hash[:])
 	}
-	return tileRoot(&hashes) == parent[0], nil
+	return newHasher().tileRoot(&hashes) == parent[0], nil
 }
 
 // environment returns err if it says that a file cannot be read, and nil if it speaks of what is in the files.

@@ -279,8 +279,130 @@ func TestAFullFileThatDiffersIsNeverReplaced(t *testing.T) {
 	if err := w.Write(t.Context(), sign(t, s, 600, rootOf(all)), from(all, 0)); err == nil {
 		t.Error("no error")
 	}
-	if got := listing(t, dir); len(got) != 1 || got["tile/entries/001"] != "another" {
+	if got := listing(t, dir); got["tile/entries/001"] != "another" || got["checkpoint"] != "" {
 		t.Errorf("left %q", names(got))
+	}
+}
+
+// pruned takes the bundles and tiles away that C2SP tlog-tiles lets a log withhold with this minimum index.
+func prune(t testing.TB, dir string, minimum int) {
+	t.Helper()
+	for name := range listing(t, dir) {
+		var level, index int
+		if _, err := fmt.Sscanf(name, "tile/entries/%03d", &index); err != nil {
+			if _, err := fmt.Sscanf(name, "tile/%d/%03d", &level, &index); err != nil {
+				continue
+			}
+		}
+		if end := (index + 1) * 256 << (8 * level); end <= minimum && filepath.Dir(name) != filepath.Join("tile", "entries", fmt.Sprintf("%03d.p", index)) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAPrunedExportVerifiesFromItsMinimumOn(t *testing.T) {
+	s, all := testSigner(t, 1, origin), history(t, 66_600, 0)
+	for _, n := range []int{600, 66_600} {
+		dir := t.TempDir()
+		export(t, dir, s, all[:n])
+		for _, minimum := range []int{0, 255, 256, 300, 512, 65_535, 65_536, 65_900, 66_560, 66_600} {
+			if minimum > n {
+				continue
+			}
+			prune(t, dir, minimum)
+			r := verify(t, dir, audit.Options{Key: s.VerifierKey(), Minimum: uint64(minimum), Since: sign(t, s, uint64(minimum), rootOf(all[:minimum]))})
+			pruned := uint64(minimum / 256 * 256)
+			if len(r.Faults) > 0 || r.Pruned != pruned || r.Records != uint64(n)-pruned {
+				t.Errorf("%d pruned at %d: %d records after %d pruned, %v", n, minimum, r.Records, r.Pruned, r.Faults)
+			}
+			if pruned == 0 {
+				continue
+			}
+			if r := verify(t, dir, audit.Options{}); len(r.Faults) == 0 || r.Faults[0].Kind != audit.Missing {
+				t.Errorf("%d pruned at %d passes for a whole log: %v", n, minimum, r.Faults)
+			}
+			if r := verify(t, dir, audit.Options{Minimum: pruned - 1}); len(r.Faults) == 0 {
+				t.Errorf("%d pruned at %d passes as pruned at %d", n, minimum, pruned-1)
+			}
+		}
+	}
+}
+
+func TestTamperingWithAPrunedExport(t *testing.T) {
+	all := history(t, 1000, 0)
+	for name, c := range map[string]struct {
+		do   func(a attack)
+		want []string
+	}{
+		"nothing":                  {func(attack) {}, []string{}},
+		"a bundle in the middle":   {func(a attack) { a.remove("tile/entries/002") }, []string{"missing 512"}},
+		"the one at the minimum":   {func(a attack) { a.remove("tile/entries/001") }, []string{"missing 256"}},
+		"the hashes of the pruned": {func(a attack) { b := a.read("tile/1/000.p/3"); b[3] ^= 1; a.write("tile/1/000.p/3", b) }, []string{"missing 0"}},
+		"a record behind the minimum": {func(a attack) {
+			a.bundles(slices.Concat(all[:256], [][]byte{bytesOf(t, record(t, 256, 1))}, all[257:]))
+			prune(a.t, a.dir, 256)
+		}, []string{"changed 256"}},
+		"another history from there on": {func(a attack) {
+			signed := a.read("checkpoint")
+			a.clear()
+			export(a.t, a.dir, a.s, append(slices.Clone(all[:256]), history(a.t, 1000, 1)[256:]...))
+			prune(a.t, a.dir, 256)
+			a.write("checkpoint", signed)
+		}, []string{"missing 0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := attack{t, t.TempDir(), testSigner(t, 1, origin), all}
+			export(t, a.dir, a.s, all)
+			prune(t, a.dir, 256)
+			c.do(a)
+			if got := faults(verify(t, a.dir, audit.Options{Key: a.s.VerifierKey(), Minimum: 300})); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAPrunedLogIsExportedWithTheHashesOfWhatIsGone(t *testing.T) {
+	s, all := testSigner(t, 1, origin), history(t, 1000, 0)
+	whole, dir := t.TempDir(), t.TempDir()
+	signed := export(t, whole, s, all)
+	for _, c := range []struct {
+		spoil byte
+		good  bool
+	}{{1, false}, {0, true}} {
+		w, err := audit.OpenExport(dir, s.VerifierKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Skip(500, nil); err == nil {
+			t.Error("skipped to the middle of a bundle")
+		}
+		tiles := audit.DirTiles(os.DirFS(whole))
+		err = w.Skip(512, func(level int, index uint64, width int) ([]byte, error) {
+			b, err := tiles(level, index, width)
+			b[77] ^= c.spoil
+			return b, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(t.Context(), signed, from(all, 512)); (err == nil) != c.good {
+			t.Fatalf("%v", err)
+		}
+		if !c.good && len(listing(t, dir)) > 0 {
+			t.Errorf("left %q", names(listing(t, dir)))
+		}
+	}
+	have := listing(t, dir)
+	for name, data := range listing(t, whole) {
+		if pruned := name == "tile/entries/000" || name == "tile/entries/001"; !pruned && have[name] != data || pruned && have[name] != "" {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if r := verify(t, dir, audit.Options{Minimum: 512}); len(r.Faults) > 0 || r.Records != 488 {
+		t.Errorf("%+v", r)
 	}
 }
 

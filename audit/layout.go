@@ -11,7 +11,8 @@ import (
 
 // Files of an export beside the tiles.
 const (
-	checkpointFile = "checkpoint"
+	CheckpointFile = "checkpoint"
+	CosignedFile   = "cosigned" // the newest checkpoint that a witness has cosigned
 	keyFile        = "key.pub"
 )
 

@@ -92,6 +92,21 @@ func VerifyInclusion(leaf Hash, index, size uint64, root Hash, proof []Hash) err
 	return nil
 }
 
+// TreeRoot returns the root that the tree had at size, which is at most that of the tree r reads.
+func TreeRoot(size uint64, r HashReader) (Hash, error) {
+	if size == 0 {
+		return NewTree().Root(), nil
+	}
+	if size > math.MaxInt64 {
+		return Hash{}, fmt.Errorf("compute root: no log has %d entries", size)
+	}
+	root, err := tlog.TreeHash(int64(size), r)
+	if err != nil {
+		return Hash{}, fmt.Errorf("compute root: %w", err)
+	}
+	return root, nil
+}
+
 // ConsistencyProof returns the hashes that show the tree of size newSize to continue that of size oldSize
 // (RFC 6962 §2.1.2). It is empty if oldSize is 0 or equal to newSize.
 func ConsistencyProof(oldSize, newSize uint64, r HashReader) ([]Hash, error) {
@@ -144,6 +159,20 @@ func WriteProof(w io.Writer, p Proof) error {
 	b = append(append(b, '\n'), p.Checkpoint...)
 	if _, err := w.Write(b); err != nil {
 		return fmt.Errorf("write proof: %w", err)
+	}
+	return nil
+}
+
+// WriteUpdate writes what a witness is asked to cosign (C2SP tlog-witness, add-checkpoint): that the signed checkpoint
+// continues the log of old entries, as the consistency proof shows.
+func WriteUpdate(w io.Writer, old uint64, proof []Hash, signed []byte) error {
+	b := fmt.Appendf(nil, "old %d\n", old)
+	for _, h := range proof {
+		b = append(base64.StdEncoding.AppendEncode(b, h[:]), '\n')
+	}
+	b = append(append(b, '\n'), signed...)
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("write update: %w", err)
 	}
 	return nil
 }

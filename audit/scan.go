@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"unicode"
 	"unicode/utf8"
@@ -15,6 +16,7 @@ import (
 type scanner struct {
 	seq    uint64
 	micros int64 // since 1970
+	timeAt int32 // where the time begins
 
 	org, kind, action, nonce text
 	actorKind, actorRef      text
@@ -117,6 +119,7 @@ func (s *scanner) scan(b []byte) error {
 	i, ok := s.want(0, &litSeq), false
 	i = s.number(i)
 	i = s.want(i, &litTime)
+	s.timeAt = int32(i)
 	i = s.time(i)
 	i = s.want(i, &litOrg)
 	s.org, i = s.nonEmpty(i, maxString)
@@ -213,14 +216,14 @@ func (s *scanner) wantByte(i int, c byte) int {
 }
 
 func (s *scanner) number(i int) int {
+	const tenth = math.MaxUint64 / 10
 	b, start, n := s.b, i, uint64(0)
 	for ; i < len(b) && b[i]-'0' <= 9; i++ {
-		hi, lo := bits.Mul64(n, 10)
-		sum, carry := bits.Add64(lo, uint64(b[i]-'0'), 0)
-		if hi != 0 || carry != 0 || (n == 0 && i > start) {
+		digit := uint64(b[i] - '0')
+		if n >= tenth && (n > tenth || digit > math.MaxUint64%10) || n == 0 && i > start {
 			return s.fail(i, "a number below 2^64 without leading zeros")
 		}
-		n = sum
+		n = 10*n + digit
 	}
 	if i == start {
 		return s.fail(i, "a number")

@@ -11,6 +11,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,9 @@ const (
 	NotCanonical    FaultKind = "not-canonical"    // a record has not the one form that is allowed
 	Inconsistent    FaultKind = "inconsistent"     // the log does not continue a checkpoint seen earlier
 	CorruptTile     FaultKind = "corrupt-tile"     // a tile does not hold the hashes it should
+	ColumnDiffers   FaultKind = "column-differs"   // a column beside a record in the database says something else than the record
+	NotWitnessed    FaultKind = "not-witnessed"    // the witness has not cosigned it, or not this
+	HeadDiffers     FaultKind = "head-differs"     // the head in the database is not that of its checkpoint
 )
 
 // Fault is one thing that is wrong.
@@ -50,8 +54,16 @@ type Options struct {
 	// Key is the log's verifier key. If it is empty the one beside the log is believed, which shows only that the log
 	// agrees with itself: whoever can replace the log can replace that key too.
 	Key string
+	// KeySource says in a few words where Key comes from, for the report.
+	KeySource string
+	// Minimum is the index below which the log may have been pruned (C2SP tlog-tiles): bundles and tiles that lie wholly
+	// below it may be missing from the beginning of the log on. Their hashes are proven by the signed root all the same.
+	Minimum uint64
 	// Since is a signed checkpoint of the same log seen earlier, if there is one.
 	Since []byte
+	// Witness is the verifier key of a witness that must have cosigned the log, if one must. Its cosignature lies with the
+	// checkpoint or, of an earlier one, beside it.
+	Witness string
 	// Progress, if not nil, is told now and then how many records are done. It is called from one goroutine.
 	Progress func(done, total uint64)
 }
@@ -62,8 +74,16 @@ type Report struct {
 	Checkpoint    Checkpoint
 	Key           string // the verifier key that was believed
 	KeyFromExport bool   // and that it came from the directory itself
+	KeySource     string // as Options had it
+	Pruned        uint64 // records that are not there any more, from the first on, as Options allowed
 	Since         Checkpoint
 	HasSince      bool
+
+	Witness   string    // that was asked for
+	Witnessed time.Time // when it saw the log
+	SeenSize  uint64    // and how many records that had then
+
+	Database bool // it was read from the database, and its columns and head were looked at too
 
 	Records     uint64
 	Bytes       uint64    // of entries
@@ -95,7 +115,7 @@ const chunkBundles = TileWidth
 // option, or the end of ctx. What is wrong with the log is in the report's faults. Memory use does not grow with the
 // size of the log.
 func VerifyExport(ctx context.Context, fsys fs.FS, o Options) (Report, error) {
-	v := verification{ctx: ctx, fsys: fsys, report: Report{Key: strings.TrimSpace(o.Key)}}
+	v := verification{ctx: ctx, fsys: fsys, report: Report{Key: strings.TrimSpace(o.Key), KeySource: o.KeySource}}
 	err := v.run(o)
 	r := v.report
 	slices.SortStableFunc(r.Faults, func(a, b Fault) int { return cmp.Compare(uint64(a.Index), uint64(b.Index)) })
@@ -137,6 +157,14 @@ func (v *verification) fault(kind FaultKind, index int64, file, format string, a
 }
 
 func (v *verification) run(o Options) error {
+	var witness *WitnessKey
+	if o.Witness != "" {
+		var err error
+		if witness, err = ParseWitnessKey(o.Witness); err != nil {
+			return err
+		}
+		v.report.Witness = witness.Name()
+	}
 	if v.report.Key == "" {
 		key, err := readFile(v.fsys, keyFile, 4<<10, nil)
 		if err != nil {
@@ -148,16 +176,16 @@ func (v *verification) run(o Options) error {
 	if err != nil {
 		return fmt.Errorf("read key: %w", err)
 	}
-	signed, err := readFile(v.fsys, checkpointFile, 1<<20, nil)
+	signed, err := readFile(v.fsys, CheckpointFile, 1<<20, nil)
 	if err != nil {
 		return fmt.Errorf("this is no export: %w", err)
 	}
 	if v.c, err = OpenCheckpoint(signed, verifier); err != nil {
-		v.checkpointFault(checkpointFile, err)
+		v.checkpointFault(CheckpointFile, err)
 		return nil
 	}
 	v.report.Checkpoint = v.c
-	v.org = []byte(v.c.Origin[strings.LastIndexByte(v.c.Origin, '/')+1:])
+	v.org = []byte(organisationOf(v.c.Origin))
 	if o.Since != nil {
 		if v.report.Since, err = OpenCheckpoint(o.Since, verifier); err != nil {
 			v.checkpointFault("", err)
@@ -165,13 +193,97 @@ func (v *verification) run(o Options) error {
 		}
 		v.report.HasSince = true
 	}
+	if whole, err := v.prefix(o.Minimum); err != nil || !whole {
+		return err
+	}
 	if err := v.entries(o.Progress); err != nil {
 		return err
 	}
 	if err := v.explain(); err != nil {
 		return err
 	}
-	return v.since()
+	if err := v.since(); err != nil {
+		return err
+	}
+	return v.witness(witness, signed, verifier)
+}
+
+// clocks is how far the clocks of a log and its witness may differ.
+const clocks = 5 * time.Minute
+
+// witness checks that the log is one that the witness has cosigned, or continues it.
+func (v *verification) witness(key *WitnessKey, signed []byte, verifier note.Verifier) error {
+	if key == nil {
+		return nil
+	}
+	file, c := CheckpointFile, v.c
+	at, _, err := key.Cosigned(signed, nil)
+	if err != nil {
+		file = CosignedFile
+		earlier, readErr := readFile(v.fsys, file, 1<<20, nil)
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			return readErr
+		}
+		if at, _, err = key.Cosigned(earlier, nil); err == nil {
+			c, err = OpenCheckpoint(earlier, verifier)
+		}
+	}
+	switch {
+	case err != nil:
+		v.fault(NotWitnessed, -1, CheckpointFile, "The witness %s has not cosigned the checkpoint, nor an earlier one that lies there.", key.Name())
+		return nil
+	case c.Size > v.c.Size:
+		v.fault(Inconsistent, indexOf(v.c.Size), CheckpointFile, "The witness %s has seen %d records, and there are %d: the log was rolled back or cut.", key.Name(), c.Size, v.c.Size)
+		return nil
+	case len(v.report.Faults) == 0 && c != v.c:
+		root, err := v.rootAt(c.Size)
+		if err != nil {
+			return err
+		}
+		if root != c.Root {
+			v.fault(Inconsistent, -1, file, "The first %d records are not those that the witness %s has seen.", c.Size, key.Name())
+			return nil
+		}
+	}
+	v.report.Witnessed, v.report.SeenSize = at.UTC(), c.Size
+	if c == v.c && v.report.Records > 0 && v.report.Last.After(at.Add(clocks)) {
+		v.fault(Redated, indexOf(c.Size-1), "", "The last record is dated after the witness %s saw it.", key.Name())
+	}
+	return nil
+}
+
+// rootAt is the root of the first size records, as the signed root proves it.
+func (v *verification) rootAt(size uint64) (Hash, error) {
+	if size == 0 {
+		return NewTree().Root(), nil
+	}
+	return TreeRoot(size, NewHashReader(v.c, DirTiles(v.fsys)))
+}
+
+// organisationOf returns the organisation that the log called origin is of: its last element, or the one before it if that
+// is the number of an epoch, as a log has that was begun anew.
+func organisationOf(origin string) string {
+	elements := strings.Split(origin, "/")
+	last := len(elements) - 1
+	if _, ok := epochOf(elements[last]); ok && last > 0 {
+		last--
+	}
+	return elements[last]
+}
+
+// epochOf reads the number of an epoch: 2 or more, in decimal.
+func epochOf(element string) (epoch int, ok bool) {
+	n, err := strconv.Atoi(element)
+	return n, err == nil && n > 1 && strconv.Itoa(n) == element
+}
+
+// NextOrigin returns the origin under which a log is begun anew: with the number of its next epoch.
+func NextOrigin(origin string) string {
+	at := strings.LastIndexByte(origin, '/')
+	if epoch, ok := epochOf(origin[at+1:]); ok && at >= 0 {
+		return origin[:at+1] + strconv.Itoa(epoch+1)
+	}
+	return origin + "/2"
 }
 
 func (v *verification) checkpointFault(file string, err error) {
@@ -195,7 +307,7 @@ func (v *verification) since() error {
 	switch {
 	case !v.report.HasSince:
 	case old.Size > v.c.Size:
-		v.fault(Inconsistent, int64(v.c.Size), checkpointFile,
+		v.fault(Inconsistent, int64(v.c.Size), CheckpointFile,
 			"The log had %d records and now has %d: it was rolled back or cut.", old.Size, v.c.Size)
 	case old.Size == 0 || old.Size == v.c.Size:
 		want := v.c.Root
@@ -203,24 +315,91 @@ func (v *verification) since() error {
 			want = NewTree().Root()
 		}
 		if old.Root != want {
-			v.fault(Inconsistent, -1, checkpointFile, "The same key signed another history of the same %d records.", old.Size)
+			v.fault(Inconsistent, -1, CheckpointFile, "The same key signed another history of the same %d records.", old.Size)
 		}
 	case len(v.report.Faults) == 0:
-		root, err := tlog.TreeHash(int64(old.Size), NewHashReader(v.c, DirTiles(v.fsys)))
+		root, err := v.rootAt(old.Size)
 		if err != nil {
 			return err
 		}
 		if root != old.Root {
-			v.fault(Inconsistent, -1, checkpointFile,
+			v.fault(Inconsistent, -1, CheckpointFile,
 				"The first %d records are not those the earlier checkpoint was signed for: the same key signed two histories.", old.Size)
 		}
 	}
 	return nil
 }
 
+// prefix finds out how many bundles at the beginning of the log were pruned, and takes the hashes of what lies before the
+// first that is there from the tiles, as far as the signed root proves them. whole is false if it does not.
+func (v *verification) prefix(minimum uint64) (whole bool, err error) {
+	if minimum > v.c.Size {
+		return false, fmt.Errorf("the log has %d records, so it cannot have been pruned below %d", v.c.Size, minimum)
+	}
+	bundles := uint64(0)
+	for ; bundles < minimum/TileWidth; bundles++ {
+		f, err := v.fsys.Open(BundlePath(bundles, TileWidth))
+		if err == nil {
+			err = f.Close()
+			if err != nil {
+				return false, err
+			}
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if err := v.ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	v.present = bundles
+	size := bundles * TileWidth
+	if size == 0 {
+		return true, nil
+	}
+	proven := NewHashReader(v.c, DirTiles(v.fsys))
+	var indexes []int64
+	for h := range v.tree.edge {
+		if size>>h&1 == 1 {
+			indexes = append(indexes, tlog.StoredHashIndex(h, int64(size>>h)-1))
+		}
+	}
+	hashes, err := proven.ReadHashes(indexes)
+	for h := 0; err == nil && h < len(v.tree.edge); h++ {
+		if size>>h&1 == 1 {
+			v.tree.edge[h], hashes = hashes[0], hashes[1:]
+		}
+	}
+	for level := 1; err == nil && level <= maxLevel; level++ {
+		n := tileCount(size, level)
+		indexes = indexes[:0]
+		for i := n / TileWidth * TileWidth; i < n; i++ {
+			indexes = append(indexes, tlog.StoredHashIndex(level*tileHeight, int64(i)))
+		}
+		if len(indexes) == 0 {
+			continue
+		}
+		hashes, err = proven.ReadHashes(indexes)
+		for i := range hashes {
+			v.upper[level] = append(v.upper[level], hashes[i][:]...)
+		}
+	}
+	if err != nil {
+		if err := environment(err); err != nil {
+			return false, err
+		}
+		v.fault(Missing, 0, "", "The records below %d were pruned, and the tiles do not prove what they were.", size)
+		return false, nil
+	}
+	v.tree.size, v.report.Pruned = size, size
+	return true, nil
+}
+
 // chunk is the work of one goroutine at a time: bundles from to below to.
 type chunk struct {
 	from, to uint64
+	before   []byte // hashes of the level 1 tile that lie before those of the bundles
 	out      chan chunkResult
 }
 
@@ -245,21 +424,23 @@ func (v *verification) entries(progress func(done, total uint64)) error {
 	ctx, cancel := context.WithCancel(v.ctx)
 	work, order := make(chan chunk), make(chan chunk, workers)
 	readers := make([]*reader, workers)
+	from, before := v.present, v.upper[1]
 	var running sync.WaitGroup
 	for i := range readers {
-		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, tally: newTally()}
+		r := &reader{ctx: ctx, fsys: v.fsys, size: v.c.Size, org: v.org, hash: newHasher(), tally: newTally()}
 		readers[i] = r
 		running.Go(func() {
 			for c := range work {
-				c.out <- r.chunk(c.from, c.to)
+				c.out <- r.chunk(c)
 			}
 		})
 	}
 	running.Go(func() {
 		defer close(order)
 		defer close(work)
-		for from := uint64(0); from < bundles; from += chunkBundles {
-			c := chunk{from, min(from+chunkBundles, bundles), make(chan chunkResult, 1)}
+		for ; from < bundles; from += chunkBundles - from%chunkBundles {
+			c := chunk{from, min(from+chunkBundles-from%chunkBundles, bundles), before, make(chan chunkResult, 1)}
+			before = nil
 			select {
 			case order <- c:
 			case <-ctx.Done():
@@ -278,6 +459,11 @@ func (v *verification) entries(progress func(done, total uint64)) error {
 	}
 	total := newTally()
 	for _, r := range readers {
+		for i := range r.moulds.slots {
+			for _, m := range r.moulds.slots[i] {
+				r.count(m)
+			}
+		}
 		total.merge(r.tally)
 	}
 	v.report.Kinds, v.report.Decisions = total.kinds.counts(), total.decisions.counts()
@@ -401,15 +587,17 @@ type reader struct {
 	org   []byte
 	tally tally
 
+	hash   *hasher
+	moulds moulds
 	scan   scanner
 	bundle []byte
 	tile   []byte
 	hashes [TileWidth * sha256.Size]byte
 }
 
-func (r *reader) chunk(from, to uint64) (out chunkResult) {
-	out.nodes = make([]Hash, 0, to-from)
-	for b := from; b < to; b++ {
+func (r *reader) chunk(c chunk) (out chunkResult) {
+	out.nodes = make([]Hash, 0, c.to-c.from)
+	for b := c.from; b < c.to; b++ {
 		if out.err = r.ctx.Err(); out.err != nil {
 			return out
 		}
@@ -420,14 +608,14 @@ func (r *reader) chunk(from, to uint64) (out chunkResult) {
 	if out.broken || len(out.nodes) == 0 {
 		return out
 	}
-	want := r.tile[:0]
+	want := append(r.tile[:0], c.before...)
 	for i := range out.nodes {
 		want = append(want, out.nodes[i][:]...)
 	}
 	r.tile = want
-	gone, same, err := compareTile(r.fsys, 1, from/TileWidth, want, &r.bundle)
+	gone, same, err := compareTile(r.fsys, 1, c.from/TileWidth, want, &r.bundle)
 	if out.err = err; err == nil && !same {
-		out.tiles = append(out.tiles, tileID{1, from / TileWidth, gone})
+		out.tiles = append(out.tiles, tileID{1, c.from / TileWidth, gone})
 	}
 	return out
 }
@@ -467,7 +655,7 @@ func (r *reader) one(b uint64, out *chunkResult) error {
 		out.bad = append(out.bad, b)
 	}
 	if width == TileWidth {
-		out.nodes = append(out.nodes, tileRoot(&r.hashes))
+		out.nodes = append(out.nodes, r.hash.tileRoot(&r.hashes))
 	} else {
 		out.leaves = bytes.Clone(leaves)
 	}
@@ -484,47 +672,42 @@ func (r *reader) entries(bundle []byte, first uint64, width int, whole bool, out
 		if !ok {
 			return false, n
 		}
-		// A leaf is hashed with a zero byte before it. The second byte of the length stands just there, and is put back
-		// after.
-		end := at + 2 + len(entry)
-		kept := bundle[at+1]
-		bundle[at+1] = 0
-		leaf := sha256.Sum256(bundle[at+1 : end])
-		bundle[at+1] = kept
+		at += 2 + len(entry)
+		leaf := r.hash.leafHash(entry)
 		copy(r.hashes[n*sha256.Size:], leaf[:])
-		at = end
 
-		s := &r.scan
-		if s.scan(entry) != nil {
-			good = false
-			continue
+		mould, seq, micros := r.moulds.find(r.hash.leaf[1:], len(entry))
+		org := false
+		if mould != nil {
+			org = mould.org
+		} else {
+			s := &r.scan
+			if s.scan(entry) != nil {
+				good = false
+				continue
+			}
+			seq, micros, org = s.seq, s.micros, bytes.Equal(s.content(s.org), r.org)
+			r.tally.add(s, 1)
+			r.count(r.moulds.add(s, org))
 		}
-		if s.seq != first+uint64(n) || !bytes.Equal(s.content(s.org), r.org) || out.records > 0 && s.micros < out.last {
+		if seq != first+uint64(n) || !org || out.records > 0 && micros < out.last {
 			good = false
 		}
 		if out.records == 0 {
-			out.first = s.micros
+			out.first = micros
 		}
-		out.last = s.micros
+		out.last = micros
 		out.records++
 		out.bytes += uint64(len(entry))
-		r.tally.add(s)
 	}
 	return good && (!whole || at == len(bundle)), n
 }
 
-// tileRoot returns the root of a full tile. It overwrites the tile's hashes.
-func tileRoot(tile *[TileWidth * sha256.Size]byte) Hash {
-	var pair [1 + 2*sha256.Size]byte
-	pair[0] = 1
-	for n := TileWidth / 2; n > 0; n /= 2 {
-		for i := range n {
-			copy(pair[1:], tile[2*i*sha256.Size:][:2*sha256.Size])
-			h := sha256.Sum256(pair[:])
-			copy(tile[i*sha256.Size:], h[:])
-		}
+// count adds what fitted a mould to the tally.
+func (r *reader) count(m *mould) {
+	if m != nil && m.fits > 0 && r.scan.scan(m.entry) == nil {
+		r.tally.add(&r.scan, m.fits)
 	}
-	return Hash(tile[:sha256.Size])
 }
 
 // tally counts what entries say.
@@ -534,12 +717,13 @@ func newTally() tally {
 	return tally{newCounter(), newCounter(), newCounter(), newCounter()}
 }
 
-func (t *tally) add(s *scanner) {
-	t.kinds.add(s.content(s.kind), "")
-	t.actions.add(s.content(s.action), "")
-	t.actors.add(s.content(s.actorKind), "nobody")
+// add counts n entries that say what s has read.
+func (t *tally) add(s *scanner, n uint64) {
+	t.kinds.add(s.content(s.kind), "", n)
+	t.actions.add(s.content(s.action), "", n)
+	t.actors.add(s.content(s.actorKind), "nobody", n)
 	if k := Kind(s.raw(s.kind)); k == Disclosure || k == Denial {
-		t.decisions.add(s.content(s.decision), "none")
+		t.decisions.add(s.content(s.decision), "none", n)
 	}
 }
 
@@ -550,27 +734,19 @@ func (t *tally) merge(u tally) {
 	t.actors.merge(u.actors)
 }
 
-// counter counts by name. Records come in runs of the same names, so it looks at the last one first.
-type counter struct {
-	n     map[string]*uint64
-	last  string
-	lastN *uint64
-}
+// counter counts by name.
+type counter struct{ n map[string]*uint64 }
 
 func newCounter() counter { return counter{n: make(map[string]*uint64)} }
 
-func (c *counter) add(name []byte, ifEmpty string) {
-	if c.lastN == nil || string(name) != c.last {
-		if p := c.n[string(name)]; p != nil {
-			c.lastN = p
-		} else if len(name) == 0 {
-			c.lastN = c.of(ifEmpty)
-		} else {
-			c.lastN = c.of(string(name))
-		}
-		c.last = string(name)
+func (c *counter) add(name []byte, ifEmpty string, n uint64) {
+	if p := c.n[string(name)]; p != nil {
+		*p += n
+	} else if len(name) == 0 {
+		*c.of(ifEmpty) += n
+	} else {
+		*c.of(string(name)) += n
 	}
-	*c.lastN++
 }
 
 // of returns where a name is counted.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -47,7 +49,7 @@ func (l *Log) Checkpoint(h Head) (audit.Checkpoint, error) {
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	c, err := audit.OpenCheckpoint(h.Checkpoint, signer.Verifier())
+	c, err := signer.Open(h.Checkpoint)
 	if err != nil {
 		return audit.Checkpoint{}, fmt.Errorf("the checkpoint key is not the one that signed the log %s: %w", h.Origin, err)
 	}
@@ -70,10 +72,10 @@ const readAtOnce = 2048
 
 const sqlEntries = "select seq, body from access.log_entries($1, $2, $3, $4)"
 
-// Entries yields the canonical bytes of the entries from, up to but without to, in order.
-func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint64) iter.Seq2[[]byte, error] {
+// Entries yields the canonical bytes of the entries from begin, up to but without to, in order, each time it is ranged over.
+func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, begin, to uint64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for from < to {
+		for from := begin; from < to; {
 			rows, err := l.pool.Query(ctx, sqlEntries, organisation, int64(from), int64(to), readAtOnce)
 			if err != nil {
 				yield(nil, fmt.Errorf("read the log: %w", err))
@@ -107,6 +109,82 @@ func (l *Log) Entries(ctx context.Context, organisation uuid.UUID, from, to uint
 	}
 }
 
+const sqlHeads = "select organisation_id, origin, size, last_at from access.log_heads()"
+
+// Standing is where one organisation's log stands, without its checkpoint.
+type Standing struct {
+	Organisation uuid.UUID
+	Origin       string
+	Size         uint64
+	LastAt       time.Time // of the last record
+}
+
+// Standings reads where all logs stand.
+func (l *Log) Standings(ctx context.Context) ([]Standing, error) {
+	rows, err := l.pool.Query(ctx, sqlHeads)
+	if err != nil {
+		return nil, fmt.Errorf("read the heads of all logs: %w", err)
+	}
+	var all []Standing
+	var s Standing
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&s.Organisation, &s.Origin, &size, &s.LastAt}, func() error {
+		s.Size = uint64(size)
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the heads of all logs: %w", err)
+	}
+	return all, nil
+}
+
+const sqlEpochs = "select epoch, log_id, origin, size, closed_at from access.epochs($1)"
+
+// Epoch is a log of an organisation that was closed, because it did not continue what was published of it. Whatever
+// reads a log reads it too, under its LogID; nothing can be appended to it.
+type Epoch struct {
+	Epoch    int
+	LogID    uuid.UUID
+	Origin   string
+	Size     uint64
+	ClosedAt time.Time
+}
+
+// Epochs reads which logs of an organisation were closed.
+func (l *Log) Epochs(ctx context.Context, organisation uuid.UUID) ([]Epoch, error) {
+	rows, err := l.pool.Query(ctx, sqlEpochs, organisation)
+	if err != nil {
+		return nil, fmt.Errorf("read the closed logs: %w", err)
+	}
+	var all []Epoch
+	var e Epoch
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&e.Epoch, &e.LogID, &e.Origin, &size, &e.ClosedAt}, func() error {
+		e.Size = uint64(size)
+		all = append(all, e)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the closed logs: %w", err)
+	}
+	return all, nil
+}
+
+// NextEpoch gives what a log is begun anew with, after h: its origin and the checkpoint of its being empty, and the id under
+// which the old one is kept. Only the superuser can do it (audit.begin_epoch).
+func (l *Log) NextEpoch(organisation uuid.UUID, h Head) (next Head, kept uuid.UUID, err error) {
+	next.Origin = audit.NextOrigin(h.Origin)
+	signer, err := l.key.For(next.Origin)
+	if err != nil {
+		return Head{}, uuid.Nil, err
+	}
+	if next.Checkpoint, err = signer.Sign(0, audit.NewTree().Root()); err != nil {
+		return Head{}, uuid.Nil, err
+	}
+	return next, uuid.NewSHA1(organisation, []byte(h.Origin)), nil
+}
+
 // Export brings the directory dir up to the log's present checkpoint, as C2SP tlog-tiles that outside tools read. It
 // says at which size it stands now.
 func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (Head, error) {
@@ -114,18 +192,65 @@ func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (H
 	if err != nil {
 		return Head{}, err
 	}
-	vkey, err := l.VerifierKey(h.Origin)
+	w, err := l.OpenExport(h.Origin, dir)
 	if err != nil {
 		return Head{}, err
 	}
-	w, err := audit.OpenExport(dir, vkey)
+	return h, l.Write(ctx, organisation, w, h)
+}
+
+// OpenExport opens the export of the log called origin in dir.
+func (l *Log) OpenExport(origin, dir string) (*audit.ExportWriter, error) {
+	signer, err := l.key.For(origin)
 	if err != nil {
-		return Head{}, err
+		return nil, err
 	}
-	if err := w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, w.Next(), h.Size)); err != nil {
-		return Head{}, err
+	return audit.OpenExport(dir, signer.VerifierKey(), signer.PreviousVerifierKeys()...)
+}
+
+// Write brings an export up to h, whose checkpoint may bear the signatures of witnesses as well.
+func (l *Log) Write(ctx context.Context, organisation uuid.UUID, w *audit.ExportWriter, h Head) error {
+	from := w.Next()
+	if first, err := l.first(ctx, organisation, from); err != nil {
+		return err
+	} else if first > from { // what came before was pruned; its hashes are kept
+		if err := w.Skip(first, l.tiles(ctx, organisation)); err != nil {
+			return err
+		}
+		from = first
 	}
-	return h, nil
+	return w.Write(ctx, h.Checkpoint, l.Entries(ctx, organisation, from, h.Size))
+}
+
+// first is the number of the first entry from the given one on that is there; the given one if there is none.
+func (l *Log) first(ctx context.Context, organisation uuid.UUID, from uint64) (uint64, error) {
+	var seq int64
+	var body []byte
+	err := l.pool.QueryRow(ctx, sqlEntries, organisation, int64(from), int64(math.MaxInt64), 1).Scan(&seq, &body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return from, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	return uint64(seq), nil
+}
+
+// Consistency proves that the log at now continues the log of old entries, whose root it gives as well. now is a checkpoint
+// of the log; if the log in the database is not the one that was signed there, or not the one whose root the caller
+// knows, the proof or its check fails.
+func (l *Log) Consistency(ctx context.Context, organisation uuid.UUID, old uint64, now audit.Checkpoint) (root audit.Hash, proof []audit.Hash, err error) {
+	if now.Size == 0 && old == 0 {
+		return now.Root, nil, nil
+	}
+	r := audit.NewHashReader(now, l.tiles(ctx, organisation))
+	if root, err = audit.TreeRoot(old, r); err != nil {
+		return audit.Hash{}, nil, err
+	}
+	if proof, err = audit.ConsistencyProof(old, now.Size, r); err != nil {
+		return audit.Hash{}, nil, err
+	}
+	return root, proof, nil
 }
 
 // Proof makes the inclusion proof of one record against the present checkpoint.

@@ -16,6 +16,9 @@ import (
 
 const origin = "chat.example/audit/org1"
 
+// witnessKey is of the seed of 32 bytes 8.
+const witnessKey = "witness.example/w1+fea3b187+BBOY9ixtGkV8UbpqS189vS9p/KkyFiGNyJl+QWvRfZPK"
+
 func signer(t *testing.T, seed byte) *audit.Signer {
 	t.Helper()
 	key, err := audit.NewKey(bytes.Repeat([]byte{seed}, 32))
@@ -67,13 +70,17 @@ func export(t *testing.T, dir string, s *audit.Signer, n int, salt byte) {
 }
 
 func TestRun(t *testing.T) {
-	good, older, forked, changed, empty := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	good, older, forked, changed, empty, pruned := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	s := signer(t, 1)
 	export(t, good, s, 300, 0)
 	export(t, older, s, 200, 0)
 	export(t, forked, s, 400, 9)
 	export(t, changed, s, 300, 0)
 	export(t, empty, s, 0, 0)
+	export(t, pruned, s, 300, 0)
+	if err := os.Remove(filepath.Join(pruned, "tile/entries/000")); err != nil {
+		t.Fatal(err)
+	}
 	bundle := filepath.Join(changed, "tile/entries/000")
 	data, err := os.ReadFile(bundle)
 	if err != nil {
@@ -94,6 +101,14 @@ func TestRun(t *testing.T) {
 		"a good log that continues another":     {[]string{good, "--since", filepath.Join(older, "checkpoint")}, 0, "an earlier checkpoint of 200 records", ""},
 		"an empty log":                          {[]string{empty, "-json"}, 0, `"good": true`, ""},
 		"counts":                                {[]string{good}, 0, "300 chat.participant", ""},
+		"what was checked":                      {[]string{good}, 0, "every tile, and the root, recomputed from the records", ""},
+		"a key and the file it came from":       {[]string{good, "--key", keyFile}, 0, "in the file " + keyFile, ""},
+		"a pruned log":                          {[]string{pruned, "--pruned-below", "256"}, 0, "Records 0 to 255 were pruned", ""},
+		"a pruned log without its minimum":      {[]string{pruned}, 1, "The file with records 0 to 255 is not there", ""},
+		"a witness that has not seen it":        {[]string{good, "--witness", witnessKey}, 1, "witness.example/w1 has not cosigned it", ""},
+		"a witness that is none":                {[]string{good, "--witness", keyFile}, 3, "", "neither a readable file nor the key of a witness"},
+		"a minimum beyond the log":              {[]string{good, "--pruned-below", "301"}, 3, "", "cannot have been pruned below 301"},
+		"a minimum that is no number":           {[]string{good, "--pruned-below", "many"}, 2, "", "pruned-below"},
 		"a changed record":                      {[]string{changed}, 1, "Record 0 is not the one that was signed", ""},
 		"a changed record in JSON":              {[]string{changed, "--json"}, 1, `"kind": "changed"`, ""},
 		"a log that is older than was seen":     {[]string{older, "--since", seen}, 1, "rolled back or cut", ""},
@@ -129,31 +144,22 @@ func TestJSONSaysWhatWasFound(t *testing.T) {
 	if code := run([]string{dir, "--json"}, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s", code, &stderr)
 	}
-	var got outcome
+	var got struct {
+		Good          bool
+		Origin        string
+		Size, Records uint64
+		Since         *uint64
+		Kinds         map[string]uint64
+		KeyFromExport bool `json:"key_from_export"`
+		First         *time.Time
+		Checked       []string
+	}
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
 	if !got.Good || got.Origin != origin || got.Size != 300 || got.Records != 300 || got.Kinds["disclosure"] != 300 || !got.KeyFromExport ||
-		got.First == nil || !got.First.Equal(time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)) || got.Since != nil {
+		len(got.Checked) != 3 || got.First == nil || !got.First.Equal(time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)) || got.Since != nil {
 		t.Errorf("%+v", got)
-	}
-}
-
-func TestProgressIsDrawnAfterASecond(t *testing.T) {
-	var out bytes.Buffer
-	quick, slow := progress{to: &out, start: time.Now()}, progress{to: &out, start: time.Now().Add(-2 * time.Second)}
-	quick.update(1, 2)
-	quick.clear()
-	if out.Len() > 0 {
-		t.Errorf("drew %q at once", &out)
-	}
-	slow.update(1, 2)
-	slow.clear()
-	if !strings.Contains(out.String(), "50 % of 2 records") {
-		t.Errorf("drew %q", &out)
-	}
-	if isTerminal(&out) {
-		t.Error("a buffer is no terminal")
 	}
 }
 

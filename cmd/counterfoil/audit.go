@@ -15,14 +15,47 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/chat"
 	"counterfoil/policy"
 )
 
+// whichLog names a log in the database.
+type whichLog struct {
+	Org   string `help:"Organisation, by name or id; not needed when there is one."`
+	Epoch int    `help:"A log that was closed when a new one was begun, counted from 1; without it the present one." placeholder:"N"`
+}
+
+// read connects, records that the log is read, and runs f with the id under which the log lies.
+func (w whichLog) read(a *app, action string, facts map[string]string, f func(h *heart, log uuid.UUID) error) error {
+	return a.within(w.Org, func(h *heart, o chat.Organisation) error {
+		id := o.ID
+		if w.Epoch != 0 {
+			closed, err := h.log.Epochs(a.ctx, o.ID)
+			if err != nil {
+				return err
+			}
+			if w.Epoch < 0 || w.Epoch > len(closed) {
+				return usageError{fmt.Sprintf("%d logs of this organisation were closed: there is no epoch %d", len(closed), w.Epoch)}
+			}
+			id = closed[w.Epoch-1].LogID
+			if facts == nil {
+				facts = make(map[string]string)
+			}
+			facts["epoch"] = strconv.Itoa(w.Epoch)
+		}
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, action, facts); err != nil {
+			return err
+		}
+		return f(h, id)
+	})
+}
+
 type auditListCmd struct {
-	Org          string `help:"Organisation, by name or id; not needed when there is one."`
+	whichLog
 	Last         uint64 `help:"How many of the newest records." default:"50"`
 	Since        string `help:"Not before: a time (2026-11-24, 2026-11-24T10:00:00Z) or a span back from now (30d, 12h)."`
 	Until        string `help:"Before: a time or a span back from now."`
@@ -49,14 +82,11 @@ func (c auditListCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.list", c.facts()); err != nil {
-			return err
-		}
+	return c.read(a, "audit.list", c.facts(), func(h *heart, log uuid.UUID) error {
 		var found []pglog.Found
 		for more := true; more && uint64(len(found)) < c.Last; {
 			q.Limit = int(min(c.Last-uint64(len(found)), pglog.MaxPage))
-			page, err := h.log.Search(a.ctx, o.ID, q)
+			page, err := h.log.Search(a.ctx, log, q)
 			if err != nil {
 				return err
 			}
@@ -168,8 +198,8 @@ func party(p audit.Party) string {
 }
 
 type auditExportCmd struct {
+	whichLog
 	Dir string `arg:"" help:"Directory to write to; an earlier export of the same log is continued."`
-	Org string `help:"Organisation, by name or id; not needed when there is one."`
 }
 
 // Help is shown below the flags.
@@ -179,11 +209,8 @@ func (auditExportCmd) Help() string {
 
 // Run exports.
 func (c auditExportCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.export", nil); err != nil {
-			return err
-		}
-		head, err := h.log.Export(a.ctx, o.ID, c.Dir)
+	return c.read(a, "audit.export", nil, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Export(a.ctx, log, c.Dir)
 		if err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
@@ -194,17 +221,30 @@ func (c auditExportCmd) Run(a *app) error {
 }
 
 type auditVerifyCmd struct {
-	Dir   string `arg:"" type:"existingdir" help:"Directory of an export."`
-	Key   string `help:"Verifier key line, or a file with it. Without it the key beside the log is believed."`
-	Since string `type:"existingfile" help:"A checkpoint of the same log seen earlier."`
-	JSON  bool   `help:"For programs."`
+	whichLog
+	Dir         string `arg:"" optional:"" type:"existingdir" help:"Directory of an export. Without it the log is checked where it lies, in the database, with its columns and its head."`
+	Key         string `help:"Verifier key line, or a file with it. Without it the key beside an export is believed, and of the database the service's own."`
+	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier. Without it, of the database, what was published counts."`
+	Witness     string `help:"Verifier key line of a witness that must have cosigned the export, or a file with it."`
+	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
+	JSON        bool   `help:"For programs."`
 }
 
-// Run checks an export.
+// Help is shown below the flags.
+func (auditVerifyCmd) Help() string {
+	return "Examples:\n  counterfoil audit verify\n  counterfoil audit verify ./export --key auditor/key.pub --since auditor/checkpoint-2026-03"
+}
+
+// Run checks a log.
 func (c auditVerifyCmd) Run(a *app) error {
-	o := audit.Options{Key: c.Key}
+	o := audit.Options{Key: c.Key, KeySource: "given by you", Minimum: c.PrunedBelow}
 	if b, err := os.ReadFile(c.Key); c.Key != "" && err == nil {
-		o.Key = strings.TrimSpace(string(b))
+		o.Key, o.KeySource = strings.TrimSpace(string(b)), "given by you, in the file "+c.Key
+	}
+	if o.Witness = c.Witness; c.Witness != "" {
+		if b, err := os.ReadFile(c.Witness); err == nil {
+			o.Witness = strings.TrimSpace(string(b))
+		}
 	}
 	if c.Since != "" {
 		b, err := os.ReadFile(c.Since)
@@ -213,36 +253,141 @@ func (c auditVerifyCmd) Run(a *app) error {
 		}
 		o.Since = b
 	}
-	report, err := audit.VerifyExport(a.ctx, os.DirFS(c.Dir), o)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		if err := a.json(report); err != nil {
+	bar := audit.NewProgress(a.stderr)
+	o.Progress = bar.Update
+	var report audit.Report
+	start := time.Now()
+	if c.Dir != "" {
+		var err error
+		report, err = audit.VerifyExport(a.ctx, os.DirFS(c.Dir), o)
+		bar.Clear()
+		if err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.stdout, "%s\n%d records, %s to %s\n", report.Checkpoint.Origin, report.Records, report.First.Format(time.DateTime), report.Last.Format(time.DateTime))
-		if report.KeyFromExport {
-			fmt.Fprintln(a.stdout, "The key was taken from beside the log: this shows only that the log agrees with itself.")
+		err := c.read(a, "audit.verify", nil, func(h *heart, log uuid.UUID) (err error) {
+			if c.Since == "" {
+				if o.Since, err = h.published(a.ctx, log); err != nil {
+					return err
+				}
+			}
+			start = time.Now()
+			report, err = h.log.Verify(a.ctx, log, o)
+			bar.Clear()
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		for _, f := range report.Faults {
-			fmt.Fprintf(a.stdout, "FAULT %s: %s\n", f.Kind, f.Text)
-		}
+	}
+	write := report.WriteText
+	if c.JSON {
+		write = report.WriteJSON
+	}
+	if err := write(a.stdout, time.Since(start)); err != nil {
+		return err
 	}
 	if len(report.Faults) > 0 {
 		return found{}
 	}
-	if !c.JSON {
-		fmt.Fprintln(a.stdout, "The log is whole.")
-	}
 	return nil
+}
+
+type auditConsistencyCmd struct {
+	Old string `arg:"" help:"The earlier state: a file with a checkpoint, or a number of records."`
+	New string `arg:"" optional:"" help:"The later state, likewise; without it the present one."`
+	Out string `help:"File for the proof, as a witness takes it (C2SP tlog-witness)."`
+	whichLog
+}
+
+// Help is shown below the flags.
+func (auditConsistencyCmd) Help() string {
+	return "Examples:\n  counterfoil audit consistency auditor/checkpoint-2026-03\n" +
+		"  counterfoil audit consistency 300 ./export/checkpoint --out update && curl --data-binary @update http://witness.example/add-checkpoint"
+}
+
+// Run proves that the log only grew.
+func (c auditConsistencyCmd) Run(a *app) error {
+	return c.read(a, "audit.consistency", nil, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Head(a.ctx, log)
+		if err != nil {
+			return err
+		}
+		old, err := c.state(h, head, c.Old)
+		if err != nil {
+			return err
+		}
+		now := state{signed: head.Checkpoint}
+		if c.New != "" {
+			if now, err = c.state(h, head, c.New); err != nil {
+				return err
+			}
+			if now.signed == nil && now.Size != head.Size {
+				return usageError{fmt.Sprintf("no signed checkpoint of %d records is at hand: give the file with it", now.Size)}
+			}
+		}
+		if now.signed == nil || c.New == "" {
+			now.signed = head.Checkpoint
+			if now.Checkpoint, err = h.log.Checkpoint(head); err != nil {
+				return err
+			}
+		}
+		if old.Size > now.Size {
+			return usageError{fmt.Sprintf("%d records are not earlier than %d", old.Size, now.Size)}
+		}
+		root, proof, err := h.log.Consistency(a.ctx, log, old.Size, now.Checkpoint)
+		if err != nil {
+			return err
+		}
+		if old.signed == nil {
+			old.Root = root
+		}
+		if err := audit.VerifyConsistency(old.Size, old.Root, now.Size, now.Root, proof); err != nil {
+			fmt.Fprintf(a.stdout, "THE LOG DOES NOT CONTINUE the checkpoint of %d records: its first %d records are others. It was written anew.\n", old.Size, old.Size)
+			return found{}
+		}
+		var update bytes.Buffer
+		if err := audit.WriteUpdate(&update, old.Size, proof, now.signed); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stdout, "The log of %d records continues that of %d: its first %d records are the same (%d hashes prove it).\n", now.Size, old.Size, old.Size, len(proof))
+		if old.signed == nil {
+			fmt.Fprintf(a.stdout, "The root of %d records is %s; give a file with a checkpoint you kept to have it compared.\n", old.Size, old.Root)
+		}
+		if c.Out == "" {
+			return nil
+		}
+		if err := os.WriteFile(c.Out, update.Bytes(), 0o600); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stdout, "Wrote %s, which a witness takes as it is\n", c.Out)
+		return nil
+	})
+}
+
+// state is one of the two ends of a consistency proof. Of a number of records only the size is known.
+type state struct {
+	audit.Checkpoint
+	signed []byte
+}
+
+// state reads an argument.
+func (auditConsistencyCmd) state(h *heart, head pglog.Head, argument string) (state, error) {
+	if size, err := strconv.ParseUint(argument, 10, 63); err == nil {
+		return state{Checkpoint: audit.Checkpoint{Size: size}}, nil
+	}
+	signed, err := os.ReadFile(argument)
+	if err != nil {
+		return state{}, usageError{argument + " is neither a number of records nor a file with a checkpoint"}
+	}
+	c, err := h.log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: signed})
+	return state{c, signed}, err
 }
 
 type auditProofCmd struct {
 	Index uint64 `arg:"" help:"Number of the record."`
 	Out   string `help:"File for the proof (C2SP tlog-proof); the record goes beside it as .json." default:"record.tlog-proof"`
-	Org   string `help:"Organisation, by name or id; not needed when there is one."`
+	whichLog
 }
 
 // Help is shown below the flags.
@@ -252,12 +397,8 @@ func (auditProofCmd) Help() string {
 
 // Run writes a proof.
 func (c auditProofCmd) Run(a *app) error {
-	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)})
-		if err != nil {
-			return err
-		}
-		entry, proof, err := h.log.Proof(a.ctx, o.ID, c.Index)
+	return c.read(a, "audit.proof", map[string]string{"index": strconv.FormatUint(c.Index, 10)}, func(h *heart, log uuid.UUID) error {
+		entry, proof, err := h.log.Proof(a.ctx, log, c.Index)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ import (
 type running struct {
 	cmd    *exec.Cmd
 	env    []string
-	links  struct{ Public, Agents, WidgetKey string }
+	links  struct{ Public, Console, Agents, WidgetKey string }
 	stderr *bytes.Buffer
 }
 
@@ -84,6 +84,7 @@ func serve(t *testing.T, path string, env []string) *running {
 	t.Cleanup(func() { _ = r.cmd.Process.Kill(); _ = r.cmd.Wait() })
 	var links struct {
 		Public    string `json:"public"`
+		Console   string `json:"console"`
 		Agents    string `json:"agents"`
 		WidgetKey string `json:"widget_key"`
 	}
@@ -92,6 +93,7 @@ func serve(t *testing.T, path string, env []string) *running {
 		t.Fatalf("the program announced nothing: %v\n%s", err, r.stderr)
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
+	r.links.Console = links.Console
 	r.links.Public, r.links.Agents, r.links.WidgetKey = links.Public, links.Agents, links.WidgetKey
 	return r
 }
@@ -263,7 +265,12 @@ func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
 		t.Errorf("the program did not stop cleanly: %v\n%s", err, r.stderr)
 	}
 	out := filepath.Join(t.TempDir(), "export")
-	for _, args := range [][]string{{"audit", "export", out}, {"audit", "verify", out}} {
+	published, err := filepath.Glob(filepath.Join(data, "export", "localhost", "audit", "*"))
+	if err != nil || len(published) != 1 {
+		t.Fatalf("published are %q, %v", published, err)
+	}
+	// What was published while it was killed is whole, and the log continues it.
+	for _, args := range [][]string{{"audit", "export", out}, {"audit", "verify", out, "--since", filepath.Join(published[0], "checkpoint")}, {"audit", "verify", published[0]}, {"audit", "verify"}} {
 		cmd := exec.Command(path, args...)
 		cmd.Env = append(os.Environ(), env...)
 		if b, err := cmd.CombinedOutput(); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
@@ -40,10 +41,12 @@ type heart struct {
 	pool   *pgxpool.Pool
 	store  *store.Store
 	log    *pglog.Log
+	key    audit.Key
 	gate   *access.Gate
 	desk   *signin.Desk
 
-	policies *policies
+	publisher *publish.Publisher
+	policies  *policies
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -61,7 +64,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.forget_failures(uuid)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_heads()') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -80,7 +83,11 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer})
+	if h.publisher, err = newPublisher(c, h.log, logger, tracer); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()
@@ -92,20 +99,16 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 // keys loads the key-encryption key and the checkpoint key. They are made only while the database is empty: new keys
 // beside old data would make everybody unreadable and start a second history.
 func (h *heart) keys(empty bool) (*keyring.Ring, error) {
-	seedFile, decisionFile := keyFile(h.config, "checkpoint.seed"), keyFile(h.config, decisionKeyName)
+	decisionFile := keyFile(h.config, decisionKeyName)
 	if !empty {
-		for _, file := range []string{h.config.KEKFile, seedFile, decisionFile} {
+		for _, file := range []string{h.config.KEKFile, seedFile(h.config), decisionFile} {
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("the key %s is missing, but the database holds data that needs it: put the key back from its backup", file)
 			}
 		}
 	}
-	seed, err := loadOrMake(seedFile)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint key: %w", err)
-	}
-	key, err := audit.NewKey(seed)
-	if err != nil {
+	var err error
+	if h.key, err = checkpointKey(h.config); err != nil {
 		return nil, err
 	}
 	secret, err := keyring.ReadSecret(decisionFile)
@@ -116,7 +119,7 @@ func (h *heart) keys(empty bool) (*keyring.Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decision key %s: %w", decisionFile, err)
 	}
-	h.log = pglog.New(h.pool, key, decisions)
+	h.log = pglog.New(h.pool, h.key, decisions)
 	return keyring.LoadOrCreate(h.config.KEKFile)
 }
 
@@ -145,6 +148,27 @@ func (h *heart) close() { h.pool.Close() }
 const decisionKeyName = "decision.key"
 
 func keyFile(c config.Config, name string) string { return filepath.Join(c.DataDir, "keys", name) }
+
+// checkpointKey reads the seed of the key that signs checkpoints, or makes it at first start, and that of the one before
+// while both sign.
+func checkpointKey(c config.Config) (audit.Key, error) {
+	seed, err := loadOrMake(seedFile(c))
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("checkpoint key: %w", err)
+	}
+	key, err := audit.NewKey(seed)
+	if err != nil {
+		return audit.Key{}, err
+	}
+	if rotating, err := rotation(c); err != nil || !rotating {
+		return key, err
+	}
+	if seed, err = keyring.ReadSecret(previousSeedFile(c)); err != nil {
+		return audit.Key{}, fmt.Errorf("previous checkpoint key: %w", err)
+	}
+	previous, err := audit.NewKey(seed)
+	return key.After(previous), err
+}
 
 // loadOrMake reads a key of 32 bytes, or makes it at first start.
 func loadOrMake(path string) ([]byte, error) {
@@ -195,18 +219,23 @@ func (a *app) ownDatabase(c config.Config, replaceKey bool) (string, func(), err
 	if err != nil {
 		return "", nil, err
 	}
-	stop := func() {
+	stop := a.stopping(db)
+	if _, err := migrateURL(a.ctx, c, db.URL(cluster.Superuser, cluster.Database), replaceKey); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return db.URL(serviceRole, cluster.Database), stop, nil
+}
+
+// stopping is what stops a PostgreSQL that runs for the time of a command.
+func (a *app) stopping(db *cluster.Cluster) func() {
+	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := db.Stop(ctx); err != nil {
 			fmt.Fprintln(a.stderr, "counterfoil:", err)
 		}
 	}
-	if _, err := migrateURL(a.ctx, c, db.URL(cluster.Superuser, cluster.Database), replaceKey); err != nil {
-		stop()
-		return "", nil, err
-	}
-	return db.URL(serviceRole, cluster.Database), stop, nil
 }
 
 // migrateURL brings the schema up to date as a superuser, and sees to it that the database knows the decision key. A new key
@@ -274,11 +303,18 @@ func (m migrateCmd) Run(a *app) error {
 
 // operator names whoever runs the command.
 func operator(organisation uuid.UUID) principal.Operator {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
+	return principal.NewOperator(organisation, operatorName())
+}
+
+// operatorName is the operating system user who runs the command, before sudo made another of him.
+func operatorName() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
 	}
-	return principal.NewOperator(organisation, name)
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
 }
 
 // organisation finds the one a command is about: by name or id, or the only one there is.

@@ -50,12 +50,15 @@ type cli struct {
 		Unlock   adminUnlockCmd   `cmd:"" help:"Forget failed attempts to sign in, so that whoever was locked out may try again."`
 	} `cmd:"" help:"Administrators of the audit console, and from where they may use it."`
 	Audit struct {
-		List      auditListCmd      `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
-		Export    auditExportCmd    `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
-		Verify    auditVerifyCmd    `cmd:"" help:"Check an export, as counterfoil-verify does."`
-		Retention auditRetentionCmd `cmd:"" help:"Show or set how long records are kept."`
-		Prune     auditPruneCmd     `cmd:"" help:"Remove records older than that, once they are in a checked export."`
-		Proof     auditProofCmd     `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
+		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
+		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
+		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
+		Retention   auditRetentionCmd   `cmd:"" help:"Show or set how long records are kept."`
+		Prune       auditPruneCmd       `cmd:"" help:"Remove records older than that, once they are in a checked export."`
+		Proof       auditProofCmd       `cmd:"" help:"Write the inclusion proof of one record, and the record beside it."`
+		Consistency auditConsistencyCmd `cmd:"" help:"Prove that the log only grew between two checkpoints."`
+		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
+		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
 	Policy struct {
 		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`

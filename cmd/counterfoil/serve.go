@@ -179,12 +179,13 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			s.report(err)
 		}
 	})
+	s.background(s.heart.publisher.Run)
 	s.background(s.index)
 	s.background(s.upkeep)
 
 	public := s.router()
 	visitors.Routes(public)
-	s.health(public)
+	s.health(public, false)
 	if teamsBot != nil {
 		public.Post("/teams/messages", teamsBot.ServeHTTP)
 		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -363,7 +364,7 @@ func (s *service) router() chi.Router {
 }
 
 // health tells a supervisor whether the process lives, and whether EUII can be served and why not.
-func (s *service) health(r chi.Router) {
+func (s *service) health(r chi.Router, forOperators bool) {
 	r.Get("/health/live", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live\n") })
 	r.Get("/health/ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -372,7 +373,7 @@ func (s *service) health(r chi.Router) {
 			web.Problem(w, http.StatusServiceUnavailable, "database", "The database does not answer; nothing is disclosed until it does.")
 			return
 		}
-		_, _ = io.WriteString(w, "ready\n")
+		s.ready(w, r.WithContext(ctx), forOperators)
 	})
 }
 

@@ -54,7 +54,8 @@ type Gate struct {
 	tracer trace.Tracer
 	refs   refCache
 
-	volumes volumes
+	standing Standing
+	volumes  volumes
 }
 
 // Config is what a Gate is made of; every field is needed.
@@ -66,12 +67,14 @@ type Config struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 	Tracer trace.TracerProvider
+
+	Standing Standing
 }
 
 // New makes a Gate.
 func New(c Config) *Gate {
 	return &Gate{policy: c.Policy, log: c.Log, ring: c.Ring, pool: c.Pool, now: c.Now, logger: c.Logger,
-		tracer: c.Tracer.Tracer("counterfoil/internal/access")}
+		tracer: c.Tracer.Tracer("counterfoil/internal/access"), standing: c.Standing}
 }
 
 // Scene is where a question arises: a conversation as storage knows it, and the settings of its organisation. The
@@ -122,6 +125,9 @@ func (g *Gate) authorize(ctx context.Context, q question) (answer, error) {
 func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) {
 	var a answer
 	organisation := q.scene.Conversation.Organisation
+	if err := g.stands(ctx, organisation, q.kind == audit.Disclosure); err != nil {
+		return a, err
+	}
 	refs, err := g.references(ctx, organisation, q)
 	if err != nil {
 		return a, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/audit"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/access/keyring"
@@ -90,6 +92,7 @@ func disturbances() map[string]disturbance {
 				return func() { s.Settings.ShareVisitorEmail = false }
 			},
 		},
+		"the log does not continue what was published of it": frozen(),
 		"the caller has gone": {
 			context: func(ctx context.Context) context.Context {
 				ctx, cancel := context.WithCancel(ctx)
@@ -113,6 +116,23 @@ func disturbances() map[string]disturbance {
 				asSuperuser(t, s.World, "update euii.key k set wrapped = o.wrapped from public.kept o where o.organisation_id = k.organisation_id and o.key_id = k.key_id")
 			}
 		}},
+	}
+}
+
+// frozen is a log of which it is known from outside the database that it is not the one it was.
+func frozen() disturbance {
+	var known atomic.Bool
+	return disturbance{
+		options: func(*testing.T) relaytest.Options {
+			return relaytest.Options{Standing: func(context.Context, uuid.UUID, bool) error {
+				if known.Load() {
+					return publish.ErrFrozen
+				}
+				return nil
+			}}
+		},
+		disturb: func(*testing.T, *scene) func() { known.Store(true); return func() { known.Store(false) } },
+		cause:   publish.ErrFrozen,
 	}
 }
 
@@ -188,6 +208,38 @@ func TestNoPlaintextWhen(t *testing.T) {
 			}
 			verifyLog(t, s)
 		})
+	}
+}
+
+// Where a witness has to have seen the log lately, nothing is released while none has; neither to those who follow a
+// conversation under a record of before. What comes in is sealed and recorded all the same.
+func TestNothingIsReleasedWhileNoWitnessHasSeenTheLog(t *testing.T) {
+	var unwitnessed atomic.Bool
+	s := newScene(t, relaytest.Options{Standing: func(_ context.Context, _ uuid.UUID, release bool) error {
+		if release && unwitnessed.Load() {
+			return publish.ErrUnwitnessed
+		}
+		return nil
+	}})
+	follow := s.Readers.ConversationForVisitor.Follow(s.visitor())
+	if got, err := texts(follow.Read(t.Context(), s.Scene, 0, 10)); err != nil || len(got) != 1 {
+		t.Fatalf("%q, %v", got, err)
+	}
+	unwitnessed.Store(true)
+	before := len(s.Entries(t))
+	if got, err := texts(follow.Read(t.Context(), s.Scene, 0, 10)); !errors.Is(err, access.ErrUnavailable) || !errors.Is(err, publish.ErrUnwitnessed) || len(got) > 0 {
+		t.Errorf("who follows already: %d values, %v", len(got), err)
+	}
+	for _, r := range readings() {
+		got, err := r.read(t.Context(), s)
+		if collects := strings.Contains(r.name, "collected"); collects && err != nil {
+			t.Errorf("%s: %v", r.name, err)
+		} else if !collects && (!errors.Is(err, publish.ErrUnwitnessed) || len(got) > 0) {
+			t.Errorf("%s: %d values, %v", r.name, len(got), err)
+		}
+	}
+	if n := len(s.Entries(t)) - before; n != 1 {
+		t.Errorf("%d records, not the one of what came in", n)
 	}
 }
 

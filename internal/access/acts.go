@@ -16,6 +16,9 @@ import (
 
 // Acknowledge records that a visitor accepted a version of the notice. It reads no EUII, so there is nothing to decide.
 func (g *Gate) Acknowledge(ctx context.Context, who principal.Visitor, scene Scene, version string) error {
+	if err := g.stands(ctx, scene.Conversation.Organisation, false); err != nil {
+		return err
+	}
 	refs, err := g.references(ctx, scene.Conversation.Organisation, question{who: who, scene: scene})
 	if err != nil {
 		return err

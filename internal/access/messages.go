@@ -109,6 +109,9 @@ func converse(who principal.Principal, audience string, scene Scene) question {
 
 func takeMessages[A euii.Audience](ctx context.Context, g *Gate, gr grant.Grant, receipt pglog.Receipt, scene Scene, after int64, limit int) ([]Message[A], error) {
 	organisation, conversation := scene.Conversation.Organisation, scene.Conversation.ID
+	if err := g.stands(ctx, organisation, true); err != nil { // the record may be an hour old
+		return nil, err
+	}
 	rows, err := g.log.Messages(ctx, organisation, receipt, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: take messages: %w", ErrUnavailable, err)

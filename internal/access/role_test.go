@@ -98,6 +98,7 @@ func TestTheServiceRole(t *testing.T) {
 			"create table chat.mine ()", "create table public.mine ()", "create function access.mine() returns int language sql return 1", "create schema mine",
 			"create or replace function access.organisation() returns uuid language sql return null::uuid", "alter function access.take(uuid, bigint[], bytea[]) security invoker",
 			"grant select on euii.value to counterfoil_service", "create role mine", "alter role counterfoil_service superuser",
+			"select audit.begin_epoch(gen_random_uuid(), gen_random_uuid(), 0, '', '', '')", "select * from audit.epoch",
 			"set session_replication_role = replica", "copy (select 1) to program 'true'", "copy chat.organisation to '/tmp/counterfoil-leak'",
 		} {
 			// What is owned by another is refused with the same state; so are roles and files.

@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/internal/access"
@@ -41,6 +43,7 @@ func (s scene) shown(t *testing.T, readers access.Readers) error {
 func (s scene) gate(engine *policy.Engine, now func() time.Time) *access.Gate {
 	return access.New(access.Config{
 		Policy: engine, Log: s.Log, Ring: s.Ring, Pool: s.Pool, Now: now, Logger: slog.New(slog.DiscardHandler), Tracer: noop.NewTracerProvider(),
+		Standing: func(context.Context, uuid.UUID, bool) error { return nil },
 	})
 }
 

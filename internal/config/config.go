@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 const prefix = "COUNTERFOIL_"
@@ -31,7 +32,26 @@ type Config struct {
 	KEKFile        string         // COUNTERFOIL_KEK_URI, a file: URI
 	Policy         Policy
 	Bot            Bot
+
+	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
+	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
+	Witness         Witness
 }
+
+// Witness is who cosigns the logs' checkpoints. URL is empty while there is none.
+type Witness struct {
+	URL    string        // COUNTERFOIL_WITNESS_URL
+	Key    string        // COUNTERFOIL_WITNESS_KEY, its verifier key
+	Policy string        // COUNTERFOIL_WITNESS_POLICY: one of the following
+	MaxAge time.Duration // COUNTERFOIL_WITNESS_MAX_AGE
+}
+
+// What follows from a witness that does not cosign.
+const (
+	WitnessNone    = "none"    // there is no witness
+	WitnessWarn    = "warn"    // it is said
+	WitnessRequire = "require" // nothing is released of a log that no witness has seen for MaxAge
+)
 
 // Policy says which policy decides. With nothing set it is the one compiled in; there is always one.
 type Policy struct {
@@ -97,6 +117,14 @@ func (r *reader) origin(name, fallback string) string {
 		r.fail(name, "must be https, except on loopback")
 	}
 	return v
+}
+
+func (r *reader) duration(name, fallback string, least, most time.Duration) time.Duration {
+	d, err := time.ParseDuration(r.text(name, fallback))
+	if err != nil || d < least || d > most {
+		r.fail(name, "must be a duration from %s to %s, such as %s", least, most, fallback)
+	}
+	return d
 }
 
 func loopback(host string) bool {
@@ -170,6 +198,30 @@ func Load(environ []string) (Config, []Setting, error) {
 	if b.Cloud != "custom" && (b.MetadataURL != "" || b.Issuer != "" || b.LoginURL != "" || len(b.ServiceHosts) > 0) {
 		r.fail("BOT_CLOUD", "must be custom for the addresses of a cloud to be set")
 	}
+	c.PublishDir = r.text("PUBLISH_DIR", filepath.Join(c.DataDir, "export"))
+	c.PublishInterval = r.duration("PUBLISH_INTERVAL", "1s", 100*time.Millisecond, time.Hour)
+	w := &c.Witness
+	fallback := WitnessNone
+	if w.URL = r.text("WITNESS_URL", ""); w.URL != "" {
+		fallback = WitnessWarn
+		if u, err := url.Parse(w.URL); err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+			r.fail("WITNESS_URL", "must be an https address without anything secret in it, or http on loopback")
+		}
+	}
+	w.Key = r.text("WITNESS_KEY", "")
+	if (w.URL == "") != (w.Key == "") {
+		r.fail("WITNESS_KEY", "and COUNTERFOIL_WITNESS_URL belong together: whose cosignature counts, and where to get it")
+	}
+	w.Policy = r.text("WITNESS_POLICY", fallback)
+	switch w.Policy {
+	case WitnessNone, WitnessWarn, WitnessRequire:
+		if (w.Policy == WitnessNone) != (w.URL == "") {
+			r.fail("WITNESS_POLICY", "must be none without COUNTERFOIL_WITNESS_URL, and warn or require with it")
+		}
+	default:
+		r.fail("WITNESS_POLICY", "must be none, warn or require")
+	}
+	w.MaxAge = r.duration("WITNESS_MAX_AGE", "10m", 10*time.Second, 24*time.Hour)
 	for name := range r.values {
 		if !r.used[name] {
 			r.errs = append(r.errs, fmt.Errorf("%s is not a setting", name))

@@ -7,6 +7,8 @@ import (
 	"counterfoil/internal/config"
 )
 
+const witness = "COUNTERFOIL_WITNESS_URL=https://witness.example\nCOUNTERFOIL_WITNESS_KEY=witness.example+00000000+AA=="
+
 func TestLoad(t *testing.T) {
 	for _, tt := range []struct {
 		name, env, wrong string
@@ -23,6 +25,18 @@ func TestLoad(t *testing.T) {
 		{"refuses an address without a port", "COUNTERFOIL_PUBLIC_ADDR=127.0.0.1", "must be HOST:PORT"},
 		{"refuses a bot without a secret", "COUNTERFOIL_BOT_APP_ID=x", "COUNTERFOIL_BOT_SECRET_FILE is needed"},
 		{"refuses other addresses for a named cloud", "COUNTERFOIL_BOT_ISSUER=x", "COUNTERFOIL_BOT_CLOUD must be custom"},
+		{"takes a witness", witness, ""},
+		{"takes a witness on loopback", strings.Replace(witness, "https://witness.example", "http://127.0.0.1:7380", 1), ""},
+		{"takes a witness that is required", witness + "\nCOUNTERFOIL_WITNESS_POLICY=require\nCOUNTERFOIL_WITNESS_MAX_AGE=1m", ""},
+		{"refuses a witness over plain http", strings.Replace(witness, "https", "http", 1), "COUNTERFOIL_WITNESS_URL must be an https address"},
+		{"refuses a password for a witness", strings.Replace(witness, "https://", "https://u:secret-word@", 1), "COUNTERFOIL_WITNESS_URL must be"},
+		{"refuses a witness without a key", "COUNTERFOIL_WITNESS_URL=https://witness.example", "belong together"},
+		{"refuses a key without a witness", "COUNTERFOIL_WITNESS_KEY=x", "belong together"},
+		{"refuses a witness that is not to count", witness + "\nCOUNTERFOIL_WITNESS_POLICY=none", "COUNTERFOIL_WITNESS_POLICY must be none without"},
+		{"refuses to require a witness that is not there", "COUNTERFOIL_WITNESS_POLICY=require", "COUNTERFOIL_WITNESS_POLICY must be none without"},
+		{"refuses another policy", witness + "\nCOUNTERFOIL_WITNESS_POLICY=maybe", "must be none, warn or require"},
+		{"refuses to publish all the time", "COUNTERFOIL_PUBLISH_INTERVAL=1ms", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration from 100ms to 1h0m0s"},
+		{"refuses what is no duration", "COUNTERFOIL_PUBLISH_INTERVAL=often", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration"},
 		{"refuses a policy that nothing verifies", "COUNTERFOIL_POLICY_BUNDLE=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"refuses a key that verifies no policy", "COUNTERFOIL_POLICY_KEY=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"takes a policy with its key", "COUNTERFOIL_POLICY_BUNDLE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},

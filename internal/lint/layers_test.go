@@ -59,6 +59,7 @@ func layers() map[string]ours {
 		"internal/store":          {2, "internal/access/euii internal/chat"},
 		"internal/teams":          {2, "internal/access/euii"},
 
+		"audit/publish":   {3, "audit audit/pglog"},
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/ipallow internal/principal policy"},
 
 		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
@@ -69,13 +70,14 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
 		"internal/bench":           {testSupport, ""},
 		"internal/faults":          {testSupport, ""},
 		"internal/lint":            {testSupport, ""},
+		"internal/outside":         {testSupport, ""},
 		"internal/pg/pgtest":       {testSupport, "internal/pg internal/pg/cluster"},
 		"internal/relay/relaytest": {testSupport, "audit audit/pglog internal/access internal/access/keyring internal/bus internal/chat internal/pg internal/pg/pgtest internal/relay internal/store migrations policy"},
 	}
@@ -98,10 +100,10 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
-		"net/http/...":                         {"cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP"},
+		"net/http/...":                         {"audit/publish cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness"},
 		"crypto/tls":                           {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                              {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
-		"syscall":                              {"cmd/counterfoil internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
+		"syscall":                              {"audit/publish cmd/counterfoil internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
 		"math/rand/...":                        {"internal/pg internal/stream", "spreading retries and wake-ups; whatever must not be guessed comes from crypto/rand"},
 		"html/template":                        {"internal/console internal/widget", "pages are made at the edges"},
 		"unsafe":                               {"", "types are what keeps EUII in"},

@@ -73,6 +73,12 @@ for need in "$@"; do
     gcc)
         command -v gcc >/dev/null 2>&1 && continue
         install_packages "A C compiler (for the race detector)" apt-get:gcc dnf:gcc apk:build-base pacman:gcc brew:gcc ;;
-    *) say "need.sh knows postgresql, chromium, npm and gcc, not $need"; exit 2 ;;
+    ssh)
+        command -v ssh-agent >/dev/null 2>&1 && command -v ssh-keygen >/dev/null 2>&1 && continue
+        install_packages "ssh-agent (for the outside witness)" apt-get:openssh-client dnf:openssh-clients apk:openssh pacman:openssh brew:openssh ;;
+    sqlite3)
+        command -v sqlite3 >/dev/null 2>&1 && continue
+        install_packages "sqlite3 (for the outside witness)" apt-get:sqlite3 dnf:sqlite apk:sqlite pacman:sqlite brew:sqlite ;;
+    *) say "need.sh knows postgresql, chromium, npm, gcc, ssh and sqlite3, not $need"; exit 2 ;;
     esac
 done

@@ -52,6 +52,7 @@ type Options struct {
 	Settings *chat.Settings // nil for the defaults
 	DB       *pgtest.Instance
 	Tracer   trace.TracerProvider // nil for none
+	Standing access.Standing      // nil for logs of which nothing speaks from outside the database
 }
 
 // New makes a World.
@@ -78,11 +79,14 @@ func New(t testing.TB, o Options) *World {
 		must(t, err)
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if o.Standing == nil {
+		o.Standing = func(context.Context, uuid.UUID, bool) error { return nil }
+	}
 	w.Decisions, err = pglog.NewDecisionKey([]byte(strings.Repeat("d", 32)))
 	must(t, err)
 	must(t, w.Decisions.Install(ctx, w.DB.Superuser(t)))
 	w.Log = pglog.New(w.Pool, key, w.Decisions)
-	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: w.Ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer})
+	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: w.Ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer, Standing: o.Standing})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
 	w.Bus, err = bus.Start("", logger)

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
+	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/config"
+	"counterfoil/internal/pg/cluster"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
+)
+
+type auditRecoverCmd struct {
+	Org  string `help:"Organisation, by name or id; not needed when there is one."`
+	Code string `help:"The code that the first operator was given."`
+}
+
+// Help is shown below the flags.
+func (auditRecoverCmd) Help() string {
+	return "A log that does not continue what was published of it (after an older backup was put back, say) neither grows nor lets anything be disclosed. " +
+		"If the newer database cannot be put back, two operators of this host decide together to begin the log anew: the first is told what will be the case and given a code, " +
+		"the second, another user of the operating system, repeats the command with it. The old log is kept, and can be listed, exported and verified with --epoch. " +
+		"The service must be stopped; against a database of your own, COUNTERFOIL_DATABASE_URL must be that of a superuser.\n\n" +
+		"Examples:\n  counterfoil audit recover --org Contoso\n  counterfoil audit recover --org Contoso --code K7Q2MXN4"
+}
+
+// recovery is what the first operator began, and the second has to find unchanged.
+type recovery struct {
+	Operator   string    `json:"operator"`
+	Code       string    `json:"code"`
+	Until      time.Time `json:"until"`
+	Origin     string    `json:"origin"`
+	Size       uint64    `json:"size"`
+	Checkpoint string    `json:"checkpoint"`
+	Next       string    `json:"next"`     // origin of the log that is begun
+	Approver   string    `json:"approver"` // who repeated the command; empty before
+}
+
+// recoveryValid is how long a code is good for.
+const recoveryValid = time.Hour
+
+// Run begins a log anew, when two operators want it.
+func (c auditRecoverCmd) Run(a *app) error {
+	settings, err := a.settings()
+	if err != nil {
+		return err
+	}
+	superuser, done, err := a.superuser(settings)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		file := filepath.Join(settings.DataDir, "recover", o.ID.String()+".json")
+		begun, err := readRecovery(file)
+		if err != nil {
+			return err
+		}
+		head, err := h.log.Head(a.ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		if begun.Approver != "" && head.Origin == begun.Next { // the end of the command was lost
+			return c.finish(a, h, o, begun, file)
+		}
+		reason := h.publisher.Standing(a.ctx, o.ID, false)
+		switch {
+		case reason == nil:
+			fmt.Fprintf(a.stdout, "The log %s continues what was published of it. There is nothing to recover.\n", head.Origin)
+			return nil
+		case !errors.Is(reason, publish.ErrFrozen):
+			return reason
+		case c.Code == "":
+			return c.begin(a, h, o, head, reason, file)
+		}
+		name := operatorName()
+		switch {
+		case begun.Code == "" || time.Now().After(begun.Until):
+			return usageError{"nobody has begun this within the last hour: run the command without --code first"}
+		case subtle.ConstantTimeCompare([]byte(begun.Code), []byte(c.Code)) != 1:
+			return usageError{"this is not the code that " + begun.Operator + " was given"}
+		case begun.Operator == name:
+			return usageError{begun.Operator + " has begun this: another operator has to confirm it"}
+		case begun.Origin != head.Origin || begun.Size != head.Size || begun.Checkpoint != string(head.Checkpoint):
+			return usageError{"the log is not as it was when this was begun: run the command without --code again"}
+		}
+		next, kept, err := h.log.NextEpoch(o.ID, head)
+		if err != nil {
+			return err
+		}
+		begun.Approver, begun.Next = name, next.Origin
+		if err := writeRecovery(file, begun); err != nil {
+			return err
+		}
+		_, err = superuser.Exec(a.ctx, "select audit.begin_epoch($1, $2, $3, $4, $5, $6)", o.ID, kept, int64(head.Size), string(head.Checkpoint), next.Origin, string(next.Checkpoint))
+		if err != nil {
+			return fmt.Errorf("begin the log %s: %w", next.Origin, err)
+		}
+		h.publisher.Forget(o.ID)
+		return c.finish(a, h, o, begun, file)
+	})
+}
+
+// begin tells the first operator what is the case, and gives the code.
+func (auditRecoverCmd) begin(a *app, h *heart, o chat.Organisation, head pglog.Head, reason error, file string) error {
+	now, err := h.log.Checkpoint(head)
+	if err != nil {
+		return err
+	}
+	begun := recovery{Operator: operatorName(), Code: rand.Text()[:8], Until: time.Now().Add(recoveryValid), Origin: head.Origin, Size: head.Size, Checkpoint: string(head.Checkpoint)}
+	if err := writeRecovery(file, begun); err != nil {
+		return err
+	}
+	dir, err := publish.Dir(h.config.PublishDir, head.Origin)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, `%v
+
+In the database the log has %d records, its root is %s.
+What was published of it lies in %s and stays there: no record in it is lost.
+
+If the newer database can be put back, do that instead. Otherwise the log is begun anew as %s:
+the old one is kept as it is now, nothing can be added to it, and this decision is the first that the new one records.
+
+A second operator of this host, another user of the operating system, confirms it within an hour:
+
+  counterfoil audit recover --org %s --code %s
+`, reason, now.Size, now.Root, dir, audit.NextOrigin(head.Origin), o.ID, begun.Code)
+	return nil
+}
+
+// finish records who decided, as the first that the new log says.
+func (auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recovery, file string) error {
+	old, err := h.log.Checkpoint(pglog.Head{Origin: begun.Origin, Checkpoint: []byte(begun.Checkpoint)})
+	if err != nil {
+		return err
+	}
+	facts := map[string]string{"old.origin": old.Origin, "old.size": strconv.FormatUint(old.Size, 10), "old.root": old.Root.String()}
+	if dir, err := publish.Dir(h.config.PublishDir, begun.Origin); err == nil {
+		if signed, err := os.ReadFile(filepath.Join(dir, audit.CheckpointFile)); err == nil {
+			if seen, err := h.log.Checkpoint(pglog.Head{Origin: begun.Origin, Checkpoint: signed}); err == nil {
+				facts["published.size"], facts["published.root"] = strconv.FormatUint(seen.Size, 10), seen.Root.String()
+			}
+		}
+	}
+	head, err := h.log.Head(a.ctx, o.ID)
+	if err != nil {
+		return err
+	}
+	for i, name := range []string{begun.Operator, begun.Approver} {
+		if head.Size > uint64(i) {
+			continue // recorded before the end of the command was lost
+		}
+		err := h.gate.Act(a.ctx, principal.NewOperator(o.ID, name), policy.Administer, o.ID, []string{"log.recover", "log.recover.approve"}[i], facts)
+		if err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		return err
+	}
+	closed, err := h.log.Epochs(a.ctx, o.ID)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "The log is begun anew as %s. The old one is kept: counterfoil audit list --org %s --epoch %d\nGive outsiders the new key line, which the next export holds in key.pub.\n", begun.Next, o.ID, len(closed))
+	return nil
+}
+
+func readRecovery(file string) (recovery, error) {
+	var r recovery
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read what the first operator began: %w", err)
+	}
+	return r, nil
+}
+
+func writeRecovery(file string, r recovery) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return keyring.WriteSecret(file, b)
+}
+
+// sqlServed asks whether anybody else is connected as the service.
+const sqlServed = "select exists (select from pg_stat_activity where usename = $1 and datname = current_database() and pid <> pg_backend_pid())"
+
+// superuser connects as whoever owns the database. The service must not run: it would go on with the log it knows.
+func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
+	stop, err := a.stopped(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	url := c.DatabaseURL
+	if url == "" {
+		if url, err = cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database); err == nil {
+			_, err = migrateURL(a.ctx, c, url, false)
+		}
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+	}
+	conn, err := pgx.Connect(a.ctx, url)
+	if err != nil {
+		stop()
+		return nil, nil, errors.New("the database cannot be reached with this URL and role")
+	}
+	done := func() { _ = conn.Close(context.WithoutCancel(a.ctx)); stop() }
+	super := false
+	err = conn.QueryRow(a.ctx, "select rolsuper from pg_roles where rolname = current_user").Scan(&super)
+	if err == nil && !super {
+		err = usageError{"this takes a superuser of the database in COUNTERFOIL_DATABASE_URL"}
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return conn, done, nil
+}
