@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/uuid"
 
@@ -151,16 +149,7 @@ decision := {"allow": true, "rule": "contradiction", "masked": set(), "obligatio
 // engineWith is the built-in policy with one file added or replaced.
 func engineWith(t *testing.T, file, text string) *policy.Engine {
 	t.Helper()
-	files := fstest.MapFS{}
-	names, err := fs.Glob(policy.Bundle(), "*.rego")
-	must(t, err)
-	for _, name := range names {
-		text, err := fs.ReadFile(policy.Bundle(), name)
-		must(t, err)
-		files[name] = &fstest.MapFile{Data: text}
-	}
-	files[file] = &fstest.MapFile{Data: []byte(text)}
-	engine, err := policy.Load(t.Context(), files)
+	engine, err := relaytest.PolicyWith(t.Context(), file, text)
 	must(t, err)
 	return engine
 }

@@ -29,9 +29,9 @@ import (
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
+	"counterfoil/internal/relay/relaytest"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
-	"counterfoil/policy"
 )
 
 const (
@@ -161,7 +161,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	must(b, err)
 	key, err := audit.NewKey([]byte(strings.Repeat("k", 32)))
 	must(b, err)
-	engine, err := policy.New(ctx)
+	engine, err := relaytest.Busy(ctx)
 	must(b, err)
 	logger := slog.New(slog.DiscardHandler)
 	w.log = pglog.New(w.pool, key, decisionKey(b))

@@ -4,10 +4,12 @@ package relaytest
 import (
 	"context"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/uuid"
@@ -113,6 +115,29 @@ func New(t testing.TB, o Options) *World {
 	w.Widget = chat.Widget{Organisation: w.Organisation.ID, ID: uuid.New(), Key: "w-" + uuid.NewString(), Name: "site", Sites: []string{"https://site.example"}}
 	must(t, w.Store.CreateWidget(ctx, w.Widget))
 	return w
+}
+
+// PolicyWith is the built-in policy with one file added or replaced.
+func PolicyWith(ctx context.Context, file, text string) (*policy.Engine, error) {
+	files := fstest.MapFS{}
+	names, err := fs.Glob(policy.Bundle(), "*.rego")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(policy.Bundle(), name)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = &fstest.MapFile{Data: text}
+	}
+	files[file] = &fstest.MapFile{Data: []byte(text)}
+	return policy.Load(ctx, files)
+}
+
+// Busy is the built-in policy with limits that nobody reaches who asks as fast as a machine can answer.
+func Busy(ctx context.Context) (*policy.Engine, error) {
+	return PolicyWith(ctx, "limits.rego", "package counterfoil\n\nveto contains \"volume_limit\" if input.actor.recent >= 1000000000\n")
 }
 
 // Entries gives the whole log of the organisation.
