@@ -36,6 +36,8 @@ type policies struct {
 	before  string // revision that decided before the last change
 	refused error  // of the bundle as it lies there; nil when it decides
 
+	unrecorded bool // what decides since the start does not stand in every log yet
+
 	candidate watched
 	shadow    *policy.Shadow
 	reported  map[policy.Difference]uint64
@@ -132,7 +134,9 @@ func (h *heart) recordPolicy(ctx context.Context) error {
 	if p.settings.Bundle == "" {
 		return nil
 	}
-	return h.recordChange(ctx, p.engine.Revision(), p.refused)
+	err := h.recordChange(ctx, p.engine.Revision(), p.refused)
+	p.unrecorded = err != nil
+	return err
 }
 
 func (h *heart) recordChange(ctx context.Context, revision string, refused error) error {
@@ -185,6 +189,9 @@ func (h *heart) watchPolicies(ctx context.Context) {
 		case <-reports.C:
 			p.report(ctx)
 		case <-looks.C:
+			if p.unrecorded {
+				_ = h.recordPolicy(ctx) // until it is
+			}
 			if p.settings.Bundle != "" && p.bundle.changed() {
 				h.takeOver(ctx)
 			}

@@ -68,8 +68,8 @@ func (h *heart) published(ctx context.Context, log uuid.UUID) ([]byte, error) {
 }
 
 // ready answers whether EUII can be served, and says why not. Of which logs nothing is released, and what to do about it, is
-// for whoever runs the service.
-func (s *service) ready(w http.ResponseWriter, r *http.Request, forOperators bool) {
+// for whoever runs the service, who finds it in its log and from every command.
+func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	problems, of := s.heart.publisher.Problems(r.Context())
 	if len(problems) == 0 {
 		fmt.Fprintln(w, "ready")
@@ -78,8 +78,6 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request, forOperators boo
 	var why strings.Builder
 	for _, p := range problems {
 		switch {
-		case forOperators:
-			fmt.Fprintf(&why, "Organisation %s: %v.\n", p.Organisation, p.Reason)
 		case errors.Is(p.Reason, publish.ErrFrozen) && !strings.Contains(why.String(), publish.ErrFrozen.Error()):
 			fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", publish.ErrFrozen)
 		case errors.Is(p.Reason, publish.ErrUnwitnessed) && !strings.Contains(why.String(), publish.ErrUnwitnessed.Error()):

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/bot"
 	"counterfoil/internal/bus"
@@ -123,7 +124,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.close)
-	if err := s.heart.recordPolicy(ctx); err != nil {
+	if err := s.heart.recordPolicy(ctx); errors.Is(err, access.ErrUnavailable) {
+		s.logger.Error("which policy decides is not on record yet; it is tried again, and nothing is decided that is not recorded", "error", err)
+	} else if err != nil {
 		return err
 	}
 	s.background(s.heart.watchPolicies)
@@ -185,7 +188,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 
 	public := s.router()
 	visitors.Routes(public)
-	s.health(public, false)
+	s.health(public)
 	if teamsBot != nil {
 		public.Post("/teams/messages", teamsBot.ServeHTTP)
 		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -364,7 +367,7 @@ func (s *service) router() chi.Router {
 }
 
 // health tells a supervisor whether the process lives, and whether EUII can be served and why not.
-func (s *service) health(r chi.Router, forOperators bool) {
+func (s *service) health(r chi.Router) {
 	r.Get("/health/live", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live\n") })
 	r.Get("/health/ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -373,7 +376,7 @@ func (s *service) health(r chi.Router, forOperators bool) {
 			web.Problem(w, http.StatusServiceUnavailable, "database", "The database does not answer; nothing is disclosed until it does.")
 			return
 		}
-		s.ready(w, r.WithContext(ctx), forOperators)
+		s.ready(w, r.WithContext(ctx))
 	})
 }
 
@@ -538,7 +541,9 @@ func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
 	}
 	if len(admins) == 0 {
 		link, err := s.heart.setUpLink(ctx, d.organisation.ID, firstRoles)
-		if err != nil {
+		if errors.Is(err, access.ErrUnavailable) { // the service starts and says why nothing can be recorded
+			s.logger.Error("no set-up link can be made now; make one later with: counterfoil admin setup", "error", err)
+		} else if err != nil {
 			return nil, err
 		}
 		d.setUpURL = link.URL
