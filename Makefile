@@ -34,7 +34,7 @@ test: ## everything that decides whether a change is good; installs PostgreSQL, 
 
 e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium npm
-	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 ./...
+	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 3 ./...
 
 test-outside: ## logs, proofs and updates held against tessera's fsck and torchwood's spicy and litewitness, which it installs
 	@internal/setup/need.sh postgresql ssh sqlite3

@@ -138,6 +138,7 @@ func (p *tab) accessible(where string) {
 func TestAxeFindsNothingInEnglishAndFrench(t *testing.T) {
 	for _, lang := range []string{"en", "fr"} {
 		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
 			s := newService(t)
 			v, a := visit(t, s), &agent{tab: newTab(t, "en-GB")}
 			if lang == "fr" {

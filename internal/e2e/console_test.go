@@ -169,6 +169,7 @@ func (a *admin) happened() string {
 
 // AUTH-TOTP-03, AUTH-PW-02.
 func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) {
+	t.Parallel() // it waits for codes
 	s := newService(t)
 	const name, email, text = "Vera Visitor", "vera@visitor.example", "A page of my ledger is loose"
 	v := visit(t, s)
@@ -251,6 +252,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 }
 
 func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
+	t.Parallel() // it waits for codes
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "A page of my ledger is loose")
@@ -289,6 +291,7 @@ func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
 
 // CON-26.
 func TestTheConsoleNeedsNoScript(t *testing.T) {
+	t.Parallel() // it waits for codes
 	s := newService(t)
 	a := &admin{tab: newTab(t, "en-GB"), service: s, words: consoleIn["en"]}
 	call(a.tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -312,6 +315,7 @@ func TestTheConsoleNeedsNoScript(t *testing.T) {
 }
 
 func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
+	t.Parallel() // it waits for codes
 	s := newService(t)
 	a := newAdmin(t, s, "en")
 	a.tabTo(forth, a.tab, "textbox Sign-in name")
