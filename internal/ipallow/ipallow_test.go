@@ -3,6 +3,7 @@ package ipallow_test
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -79,8 +80,10 @@ func TestAnAdmissionDoesNotPrintTheAddress(t *testing.T) {
 	if !ok {
 		t.Fatal("not admitted")
 	}
+	// As text, as bytes or as one number; the organisation's own bytes may hold a part of it by chance.
+	whole := regexp.MustCompile(`(?i)203\D+0\D+113\D+77|0xcb\W+0x0\W+0x71\W+0x4d|cb00714d|3405803853|281474087547213`)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
-		if s := fmt.Sprintf(verb, struct{ inside ipallow.Admission }{a}); strings.Contains(s, "203") || strings.Contains(s, "113") {
+		if s := fmt.Sprintf(verb, struct{ inside ipallow.Admission }{a}); whole.MatchString(s) {
 			t.Errorf("%s prints %s", verb, s)
 		}
 	}
