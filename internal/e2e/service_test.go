@@ -3,7 +3,10 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -143,7 +146,12 @@ func newService(t *testing.T) *service {
 	s.env = append(s.env, "COUNTERFOIL_DATA_DIR="+s.dir)
 	var held []net.Listener
 	for _, name := range []string{"PUBLIC", "CONSOLE", "DEMO"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		// Below the ports that the system gives to whoever asks for any, so that nobody is given it meanwhile.
+		var l net.Listener
+		err := errors.New("no port was tried")
+		for tries := 0; err != nil && tries < 100; tries++ {
+			l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
