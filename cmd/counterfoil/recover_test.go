@@ -122,18 +122,7 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 	if status := open(ctx, t, r); status != http.StatusServiceUnavailable {
 		t.Errorf("a visitor gets %d", status)
 	}
-	eventually(t, func() string {
-		resp, err := http.Get(r.links.Public + "/health/ready")
-		if err != nil {
-			return err.Error()
-		}
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), "does not continue what was published of it.") {
-			return fmt.Sprintf("ready: %d %s", resp.StatusCode, b)
-		}
-		return ""
-	})
+	notReady(t, r, "does not continue what was published of it.")
 	h.stop(r)
 	if said := r.stderr.String(); !strings.Contains(said, "put back to an older state") || !strings.Contains(said, "counterfoil audit recover --org ") {
 		t.Errorf("the service's log does not say what to do:\n%s", said)
@@ -189,18 +178,7 @@ func TestARequiredWitnessThatIsSilentKeepsEverythingIn(t *testing.T) {
 	if got, err := (&writer{token: out["token"].(string)}).read(ctx, r); err == nil || len(got) > 0 {
 		t.Errorf("the visitor is shown %v", got)
 	}
-	eventually(t, func() string {
-		resp, err := http.Get(r.links.Public + "/health/ready")
-		if err != nil {
-			return err.Error()
-		}
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), "Nothing is disclosed: no witness has seen the log lately.") {
-			return fmt.Sprintf("ready: %d %s", resp.StatusCode, b)
-		}
-		return ""
-	})
+	notReady(t, r, "Nothing is disclosed: no witness has seen the log lately.")
 	h.stop(r)
 	if !strings.Contains(r.stderr.String(), "a checkpoint is not cosigned") {
 		t.Errorf("nobody was told: %s", r.stderr)
@@ -248,4 +226,21 @@ func eventually(t *testing.T, wrong func() string) {
 			return
 		}
 	}
+}
+
+// notReady waits until the service says that it discloses nothing, and why.
+func notReady(t *testing.T, r *running, why string) {
+	t.Helper()
+	eventually(t, func() string {
+		resp, err := http.Get(r.links.Public + "/health/ready")
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), why) {
+			return fmt.Sprintf("ready: %d %s", resp.StatusCode, b)
+		}
+		return ""
+	})
 }
