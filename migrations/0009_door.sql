@@ -20,10 +20,10 @@ alter table console.admin add column seal text, add column disabled_at timestamp
 comment on column console.admin.seal is 'Keyed reference of administrator and roles; null of those set up before there were seals, which nobody can set.';
 comment on column console.admin.disabled_at is 'Since when he cannot sign in; null while he can.';
 
-alter table console.totp add column factor_id uuid not null default gen_random_uuid(), add column label text not null default '', add column used_at timestamptz;
+alter table console.totp add column factor_id uuid not null default gen_random_uuid(), add column label bytea, add column used_at timestamptz;
 alter table console.totp drop constraint totp_pkey, add primary key (organisation_id, admin_id, factor_id);
 comment on column console.totp.factor_id is 'Random id.';
-comment on column console.totp.label is 'How he calls it, sealed by the key-encryption key, encoded; empty for the first.';
+comment on column console.totp.label is 'How he calls it, sealed by the key-encryption key; null for the first.';
 comment on column console.totp.used_at is 'When one of its codes was last taken.';
 
 create table console.passkey (
@@ -49,8 +49,7 @@ create table console.ceremony (
   session_id      uuid not null,
   state           bytea not null,
   made_at         timestamptz not null default now(),
-  primary key (organisation_id, session_id),
-  foreign key (organisation_id, session_id) references console.session on delete cascade
+  primary key (organisation_id, session_id)
 );
 comment on table  console.ceremony is 'What a session was asked to answer: a new authenticator to be confirmed, or the challenge of a security key. Good for five minutes and once.';
 comment on column console.ceremony.organisation_id is 'Tenant.';
@@ -342,7 +341,7 @@ end $$;
 
 -- Authenticators.
 drop function access.totp_seed(uuid, uuid);
-create function access.totp_factors(p_organisation uuid, p_admin uuid) returns table (factor_id uuid, seed bytea, label text, confirmed_at timestamptz, used_at timestamptz)
+create function access.totp_factors(p_organisation uuid, p_admin uuid) returns table (factor_id uuid, seed bytea, label bytea, confirmed_at timestamptz, used_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
@@ -355,7 +354,7 @@ begin
   perform access.enter(p_organisation);
   update console.totp t set used_at = clock_timestamp() where t.organisation_id = p_organisation and t.admin_id = p_admin and t.factor_id = p_factor;
 end $$;
-create function access.add_totp(p_organisation uuid, p_admin uuid, p_factor uuid, p_seed bytea, p_label text, p_step bigint) returns boolean
+create function access.add_totp(p_organisation uuid, p_admin uuid, p_factor uuid, p_seed bytea, p_label bytea, p_step bigint) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
@@ -419,6 +418,7 @@ create function access.begin_ceremony(p_organisation uuid, p_session uuid, p_sta
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
+  delete from console.ceremony c where c.organisation_id = p_organisation and c.made_at < clock_timestamp() - interval '5 minutes';
   insert into console.ceremony (organisation_id, session_id, state) values (p_organisation, p_session, p_state)
     on conflict (organisation_id, session_id) do update set state = excluded.state, made_at = clock_timestamp();
 end $$;

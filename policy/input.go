@@ -200,10 +200,15 @@ func (in Input) clone() Input {
 // and the decision matrix are made from it.
 func closed() map[string][]string {
 	parts := []string{"", "visitor", "agent", "channel"}
+	purposes := []string{""}
+	for _, p := range Purposes() {
+		purposes = append(purposes, string(p))
+	}
 	return map[string][]string{
 		"actor.kind":              {"visitor", "agent", "channel", "admin", "job", "operator"},
 		"actor.roles":             {"auditor", "security_admin", "privacy_officer", "approver"},
 		"actor.factors.method":    {"password", "totp", "webauthn"},
+		"actor.factors.for":       purposes,
 		"actor.address":           {"admitted", "refused", "none"},
 		"actor.job":               {"", "archive", "canary_scan", "retention"},
 		"audience":                {"visitor", "agent", "channel", "console", "service", "archive"},

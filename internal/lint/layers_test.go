@@ -63,10 +63,10 @@ func layers() map[string]ours {
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/ipallow internal/principal policy"},
 
 		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
-		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp"},
+		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog internal/access internal/chat internal/ipallow internal/principal internal/signin policy"},
+		"internal/console": {5, "audit audit/pglog internal/access internal/access/euii internal/chat internal/ipallow internal/principal internal/signin policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
@@ -98,6 +98,7 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/alecthomas/kong/...":       {"cmd/counterfoil", "the command line"},
 		"go.opentelemetry.io/otel/...":         {"cmd/counterfoil internal/access internal/pg internal/relay/relaytest internal/telemetry", "spans only at the seams"},
 		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
+		"github.com/go-webauthn/...":           {"internal/signin", "security keys are checked in one place"},
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
 		"net/http/...":                         {"audit/publish cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness"},
