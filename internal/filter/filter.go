@@ -277,19 +277,57 @@ type Conjunction struct{ Is, Not []Is }
 // MaxAlternatives bounds the conjunctions of a filter: each is a search of its own.
 const MaxAlternatives = 16
 
-// Alternatives gives the conjunctions of which a record has to fulfil one. None means that no record can.
+// Alternatives gives the conjunctions of which a record has to fulfil one; none can fulfil two, so what answers them can be counted
+// one by one. Without any, no record answers the filter.
 func (f Filter) Alternatives() ([]Conjunction, error) {
 	found, ok := alternatives(f.where, false)
+	var apart []Conjunction
+	for _, c := range found {
+		rest := []Conjunction{c}
+		for _, before := range apart {
+			var left []Conjunction
+			for _, r := range rest {
+				left = append(left, r.without(before)...)
+			}
+			rest = left
+		}
+		if apart = append(apart, rest...); len(apart) > MaxAlternatives {
+			ok = false
+			break
+		}
+	}
 	if !ok {
 		return nil, &Error{Problem: TooMany, Text: f.String()}
 	}
-	var possible []Conjunction
-	for _, c := range found {
-		if c.possible() {
-			possible = append(possible, c)
+	return apart, nil
+}
+
+// without gives what fulfils c and not other, in parts that have nothing in common.
+func (c Conjunction) without(other Conjunction) (parts []Conjunction) {
+	if !c.possible() {
+		return nil
+	}
+	take := func(yes, no Conjunction) {
+		if part := c.and(no); part.possible() {
+			parts = append(parts, part)
+		}
+		c = c.and(yes)
+	}
+	for _, is := range other.Is {
+		if !slices.Contains(c.Is, is) {
+			take(Conjunction{Is: []Is{is}}, Conjunction{Not: []Is{is}})
 		}
 	}
-	return possible, nil
+	for _, is := range other.Not {
+		if !slices.Contains(c.Not, is) {
+			take(Conjunction{Not: []Is{is}}, Conjunction{Is: []Is{is}})
+		}
+	}
+	return parts
+}
+
+func (c Conjunction) and(other Conjunction) Conjunction {
+	return Conjunction{union(c.Is, other.Is), union(c.Not, other.Not)}
 }
 
 // possible reports whether a record can be all of it.
@@ -350,7 +388,7 @@ func combine(nodes []node, negated, every bool) ([]Conjunction, bool) {
 			var product []Conjunction
 			for _, a := range sum {
 				for _, b := range part {
-					if c := (Conjunction{union(a.Is, b.Is), union(a.Not, b.Not)}); c.possible() {
+					if c := a.and(b); c.possible() {
 						product = append(product, c)
 					}
 				}

@@ -120,10 +120,17 @@ func (r record) is(f filter.Filter, t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.ContainsFunc(alternatives, func(c filter.Conjunction) bool {
-		return !slices.ContainsFunc(c.Is, func(is filter.Is) bool { return r[is.Column] != is.Value }) &&
-			!slices.ContainsFunc(c.Not, func(is filter.Is) bool { return r[is.Column] == is.Value })
-	})
+	n := 0
+	for _, c := range alternatives {
+		if !slices.ContainsFunc(c.Is, func(is filter.Is) bool { return r[is.Column] != is.Value }) &&
+			!slices.ContainsFunc(c.Not, func(is filter.Is) bool { return r[is.Column] == is.Value }) {
+			n++
+		}
+	}
+	if n > 1 {
+		t.Errorf("%q finds %v %d times", f, r, n)
+	}
+	return n == 1
 }
 
 func TestAlternativesMeanWhatTheFilterSays(t *testing.T) {
@@ -136,17 +143,19 @@ func TestAlternativesMeanWhatTheFilterSays(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]func(record) bool{
-		"":                          func(record) bool { return true },
-		"actor:aaaa":                func(r record) bool { return r["actor"] == "aaaa" },
-		"actor:aaaa,bbbb":           func(r record) bool { return r["actor"] != "cccc" },
-		"-actor:aaaa,bbbb":          func(r record) bool { return r["actor"] == "cccc" },
-		"person:aaaa":               func(r record) bool { return r["actor"] == "aaaa" || r["subject"] == "aaaa" },
-		"-person:aaaa":              func(r record) bool { return r["actor"] != "aaaa" && r["subject"] != "aaaa" },
-		"actor:aaaa actor:bbbb":     func(record) bool { return false },
-		"action:x -action:x":        func(record) bool { return false },
-		"actor:aaaa or action:y":    func(r record) bool { return r["actor"] == "aaaa" || r["action"] == "y" },
-		"-(actor:aaaa or action:y)": func(r record) bool { return r["actor"] != "aaaa" && r["action"] != "y" },
-		"-(actor:aaaa action:y)":    func(r record) bool { return r["actor"] != "aaaa" || r["action"] != "y" },
+		"":                      func(record) bool { return true },
+		"actor:aaaa":            func(r record) bool { return r["actor"] == "aaaa" },
+		"actor:aaaa,bbbb":       func(r record) bool { return r["actor"] != "cccc" },
+		"-actor:aaaa,bbbb":      func(r record) bool { return r["actor"] == "cccc" },
+		"person:aaaa":           func(r record) bool { return r["actor"] == "aaaa" || r["subject"] == "aaaa" },
+		"-person:aaaa":          func(r record) bool { return r["actor"] != "aaaa" && r["subject"] != "aaaa" },
+		"actor:aaaa actor:bbbb": func(record) bool { return false },
+		"action:x -action:x":    func(record) bool { return false },
+		"actor:aaaa or subject:bbbb action:y or -action:x": func(r record) bool { return r["actor"] == "aaaa" || r["action"] == "y" },
+		"actor:aaaa or actor:aaaa":                         func(r record) bool { return r["actor"] == "aaaa" },
+		"actor:aaaa or action:y":                           func(r record) bool { return r["actor"] == "aaaa" || r["action"] == "y" },
+		"-(actor:aaaa or action:y)":                        func(r record) bool { return r["actor"] != "aaaa" && r["action"] != "y" },
+		"-(actor:aaaa action:y)":                           func(r record) bool { return r["actor"] != "aaaa" || r["action"] != "y" },
 		"person:aaaa -(subject:bbbb or action:x) or actor:cccc": func(r record) bool {
 			return (r["actor"] == "aaaa" || r["subject"] == "aaaa") && r["subject"] != "bbbb" && r["action"] != "x" || r["actor"] == "cccc"
 		},
