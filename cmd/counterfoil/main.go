@@ -37,6 +37,10 @@ type cli struct {
 	Org     struct {
 		Create orgCreateCmd `cmd:"" help:"Make an organisation."`
 		List   orgListCmd   `cmd:"" help:"List organisations."`
+		Limits struct {
+			Show orgLimitsShowCmd `cmd:"" help:"Show how much may be disclosed to one actor within an hour."`
+			Set  orgLimitsSetCmd  `cmd:"" help:"Set that, within the bounds of the policy."`
+		} `cmd:"" help:"How much may be disclosed to one actor within an hour."`
 	} `cmd:"" help:"Organisations (tenants)."`
 	Widget struct {
 		Create widgetCreateCmd `cmd:"" help:"Make a widget and show the line for the website."`
