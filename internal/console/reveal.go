@@ -28,11 +28,16 @@ func personOf(lang string, p audit.Party, at time.Time) person {
 }
 
 // Link leads to the page on which one asks to see him; empty when he is nobody of whom a name is kept.
-func (p person) Link() string {
+func (p person) Link() string { return p.to("/reveal") }
+
+// Ask leads to the page on which one asks a second person for consent to see him.
+func (p person) Ask() string { return p.to("/approvals/ask") }
+
+func (p person) to(page string) string {
 	if p.Kind != "agent" && p.Kind != "visitor" || p.Ref == "" || p.Ref == "erased" {
 		return ""
 	}
-	return "/reveal?" + url.Values{"kind": {p.Kind}, "ref": {p.Ref}, "at": {p.At}}.Encode()
+	return page + "?" + url.Values{"kind": {p.Kind}, "ref": {p.Ref}, "at": {p.At}}.Encode()
 }
 
 // asked reads whom a request is about. Without a time the search begins with those of today.

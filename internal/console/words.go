@@ -3,6 +3,9 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
+	if !ok {
+		both, ok = pageWords[name]
+	}
 	switch {
 	case !ok:
 		return ""
@@ -321,6 +324,12 @@ var words = map[string][2]string{
 	"fact_organisation.share_visitor_email": {"Setting: agents see emails in plain", "Réglage : e-mails en clair pour les agents"},
 	"fact_organisation.create_agents":       {"Setting: the first Join makes a profile", "Réglage : la première prise en charge crée un profil"},
 	"fact_organisation.name_in_channel":     {"Setting: the channel sees names in plain", "Réglage : noms en clair dans le canal"},
+	"fact_organisation.limits.visitor":      {"Limit per hour: each visitor", "Limite par heure : chaque visiteur"},
+	"fact_organisation.limits.agent":        {"Limit per hour: each agent", "Limite par heure : chaque agent"},
+	"fact_organisation.limits.channel":      {"Limit per hour: each channel", "Limite par heure : chaque canal"},
+	"fact_organisation.limits.admin":        {"Limit per hour: each administrator", "Limite par heure : chaque administrateur"},
+	"fact_organisation.limits.operator":     {"Limit per hour: each operator", "Limite par heure : chaque opérateur"},
+	"fact_organisation.limits.job":          {"Limit per hour: each job", "Limite par heure : chaque tâche"},
 	"fact_actor.roles":                      {"Roles", "Rôles"}, "fact_actor.factors": {"Proofs and their age in seconds", "Preuves et leur âge en secondes"}, "fact_actor.address": {"Address", "Adresse"},
 	"fact_actor.organisation": {"Organisation of the actor", "Organisation du demandeur"}, "fact_purpose": {"Purpose", "Finalité"}, "fact_actor.job": {"Job", "Tâche"}, "fact_justification": {"A reason was written down", "Un motif a été écrit"},
 	"fact_actor.recent": {"Disclosures to the actor within the hour", "Divulgations au demandeur dans l’heure"},
@@ -331,6 +340,9 @@ var words = map[string][2]string{
 	"fact_notice.language": {"Language of the notice", "Langue de la notice"},
 
 	"act_organisation.create": {"Make the organisation", "Créer l’organisation"}, "act_widget.create": {"Make a widget", "Créer un widget"},
+	"act_organisation.limits": {"Set how much may be disclosed to one actor", "Fixer combien peut être divulgué à un même demandeur"},
+	"act_auditor.create":      {"Admit an outside auditor to the log", "Admettre un auditeur externe au journal"}, "act_auditor.list": {"List the outside auditors", "Lister les auditeurs externes"},
+	"act_auditor.remove": {"Take an outside auditor's login away", "Retirer l’accès d’un auditeur externe"}, "fact_login": {"Login", "Identifiant"}, "fact_until": {"Until", "Jusqu’à"},
 	"act_audit.list": {"List records on the host", "Lister des enregistrements sur la machine"}, "act_audit.export": {"Export the log", "Exporter le journal"},
 	"act_audit.proof": {"Make the proof of a record", "Établir la preuve d’un enregistrement"}, "act_notice.accept": {"Accept the notice", "Accepter la notice"},
 	"act_console.events": {"Read the events", "Consulter les événements"}, "act_console.event": {"Read one event", "Consulter un événement"},
@@ -408,6 +420,7 @@ var words = map[string][2]string{
 	"reason_field_not_for_purpose":     {"More was asked for than the purpose needs.", "Il a été demandé plus que la finalité ne l’exige."},
 	"reason_fields_missing":            {"The question does not say what is to be shown.", "La demande ne dit pas ce qui doit être montré."},
 	"reason_justification_missing":     {"No reason was written down.", "Aucun motif n’a été écrit."},
+	"reason_limit_out_of_bounds":       {"The policy lets no organisation have such a limit.", "La politique ne permet à aucune organisation une telle limite."},
 	"reason_no_rule":                   {"No rule permits it.", "Aucune règle ne le permet."},
 	"reason_not_a_participant":         {"The actor takes no part in the conversation.", "Le demandeur ne participe pas à la conversation."},
 	"reason_not_own_data":              {"It is not the actor’s own data.", "Ce ne sont pas les données du demandeur."},
