@@ -1,9 +1,11 @@
 package pglog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,14 +17,59 @@ type Query struct {
 	Since, Until time.Time // at or after, before; Until zero is now, Since zero is DefaultWindow before Until
 	Kind         string    // disclosure, denial, collection, administration
 	Action       string    // a purpose, or an administrative act
-	Decision     string    // allow, masked, deny
+	Decision     string    // allow, masked, deny, or Undecided
 	Actor        string    // keyed references, as entries have them
 	Subject      string
 	Conversation string
 	Address      string
 	AddressNet   string
-	Before       Place // what comes before this place, newest first; zero begins with the newest
-	Limit        int   // 1 to MaxPage
+	Not          []Term // what a record must not be
+	Before       Place  // what comes before this place, newest first; zero begins with the newest
+	After        Place  // what comes after this place, oldest first; not together with Before
+	Limit        int    // 1 to MaxPage
+}
+
+// Undecided is the decision of records on which nothing was decided.
+const Undecided = "none"
+
+// Term is a value of one of the columns that a log is searched by: kind, action, decision, actor, subject, conversation, address
+// or network.
+type Term struct{ Column, Value string }
+
+// terms are the conditions of q as the database takes them.
+func (q Query) terms() (columns, values []string, wanted []bool) {
+	columns, values, wanted = []string{}, []string{}, []bool{}
+	add := func(t Term, want bool) {
+		if t.Column == "decision" && t.Value == Undecided {
+			t.Value = ""
+		}
+		columns, values, wanted = append(columns, t.Column), append(values, t.Value), append(wanted, want)
+	}
+	for _, t := range []Term{{"kind", q.Kind}, {"action", q.Action}, {"decision", q.Decision}, {"actor", q.Actor}, {"subject", q.Subject},
+		{"conversation", q.Conversation}, {"address", q.Address}, {"network", q.AddressNet}} {
+		if t.Value != "" {
+			add(t, true)
+		}
+	}
+	for _, t := range q.Not {
+		add(t, false)
+	}
+	return columns, values, wanted
+}
+
+// window is the time that q looks at.
+func (q Query) window() (since, until time.Time, err error) {
+	since, until = q.Since, q.Until
+	if until.IsZero() {
+		until = time.Now().Add(time.Minute) // the database's clock may be ahead of ours
+	}
+	if since.IsZero() {
+		since = until.Add(-DefaultWindow)
+	}
+	if !since.Before(until) {
+		return since, until, errors.New("search the log: the time begins after it ends")
+	}
+	return since, until, nil
 }
 
 // DefaultWindow is how far a query looks back that does not say. Without a limit one that finds nothing would look through
@@ -44,33 +91,32 @@ type Found struct {
 	Body []byte
 }
 
-const sqlSearch = "select seq, at, body from access.search_log($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+const sqlSearch = "select seq, at, body from access.search_log($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
-// Search gives one page of the records that answer q, newest first. A page shorter than q.Limit is the last.
+// Search gives one page of the records that answer q, newest first, or oldest first after q.After. A page shorter than q.Limit is the last.
 func (l *Log) Search(ctx context.Context, organisation uuid.UUID, q Query) ([]Found, error) {
 	if q.Limit < 1 || q.Limit > MaxPage {
 		return nil, fmt.Errorf("search the log: a page has 1 to %d records", MaxPage)
 	}
-	if q.Until.IsZero() {
-		q.Until = time.Now().Add(time.Minute) // the database's clock may be ahead of ours
+	since, until, err := q.window()
+	if err != nil {
+		return nil, err
 	}
-	if q.Since.IsZero() {
-		q.Since = q.Until.Add(-DefaultWindow)
+	place, forward := q.Before, false
+	if !q.After.At.IsZero() {
+		place, forward = q.After, true
 	}
-	if !q.Since.Before(q.Until) {
-		return nil, errors.New("search the log: the time begins after it ends")
-	}
-	var beforeAt *time.Time
-	var beforeSeq *int64
-	if !q.Before.At.IsZero() {
-		seq := int64(q.Before.Seq)
-		beforeAt, beforeSeq = &q.Before.At, &seq
+	var placeAt *time.Time
+	var placeSeq *int64
+	if !place.At.IsZero() {
+		seq := int64(place.Seq)
+		placeAt, placeSeq = &place.At, &seq
 	}
 	if err := l.index(ctx, organisation); err != nil {
 		return nil, err
 	}
-	rows, err := l.pool.Query(ctx, sqlSearch, organisation, q.Since, q.Until, filter(q.Kind), filter(q.Action), filter(q.Decision),
-		filter(q.Actor), filter(q.Subject), filter(q.Conversation), filter(q.Address), filter(q.AddressNet), beforeAt, beforeSeq, q.Limit)
+	columns, values, wanted := q.terms()
+	rows, err := l.pool.Query(ctx, sqlSearch, organisation, since, until, columns, values, wanted, placeAt, placeSeq, forward, q.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("search the log: %w", err)
 	}
@@ -87,12 +133,133 @@ func (l *Log) Search(ctx context.Context, organisation uuid.UUID, q Query) ([]Fo
 	return found, nil
 }
 
-// filter is null for what does not narrow a query.
-func filter(s string) *string {
-	if s == "" {
-		return nil
+// SearchAny gives one page of the records that answer any of several queries, each once, as Search does. The queries have their
+// places and limit in common.
+func (l *Log) SearchAny(ctx context.Context, organisation uuid.UUID, queries []Query) ([]Found, error) {
+	var all []Found
+	for _, q := range queries {
+		page, err := l.Search(ctx, organisation, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
 	}
-	return &s
+	if len(queries) < 2 {
+		return all, nil
+	}
+	order := -1
+	if !queries[0].After.At.IsZero() {
+		order = 1
+	}
+	slices.SortFunc(all, func(a, b Found) int { return order * cmp.Compare(a.Seq, b.Seq) })
+	all = slices.CompactFunc(all, func(a, b Found) bool { return a.Seq == b.Seq })
+	return all[:min(len(all), queries[0].Limit)], nil
+}
+
+// Stretch is how many records with a decision fall into a stretch of time.
+type Stretch struct {
+	Start    time.Time
+	Decision string
+	N        int64
+}
+
+const sqlTimes = "select start, decision, n from access.log_times($1, $2, $3, $4, $5, $6, $7, $8)"
+
+// Times counts the newest records that answer q, at most so many, in stretches of time that begin at multiples of one.
+func (l *Log) Times(ctx context.Context, organisation uuid.UUID, q Query, stretch time.Duration, atMost int) ([]Stretch, error) {
+	since, until, err := q.window()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.index(ctx, organisation); err != nil {
+		return nil, err
+	}
+	columns, values, wanted := q.terms()
+	rows, err := l.pool.Query(ctx, sqlTimes, organisation, since, until, columns, values, wanted, int(stretch.Seconds()), atMost)
+	if err != nil {
+		return nil, fmt.Errorf("count the log: %w", err)
+	}
+	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Stretch])
+	if err != nil {
+		return nil, fmt.Errorf("count the log: %w", err)
+	}
+	return counts, nil
+}
+
+// What people are counted by.
+const (
+	ByActor   = "actor"
+	BySubject = "subject"
+	ByPair    = "pair"
+)
+
+// Pair is how often an actor asked for a subject. Counted by one of the two, the other is empty.
+type Pair struct {
+	Actor, Subject    string
+	N, Masked, Denied int64
+	FirstAt, LastAt   time.Time
+	Actions           []string // with Stretches and Counts: so many of this action in this stretch of the time, counted from 1
+	Stretches         []int32
+	Counts            []int64
+	Last              []byte // the last of these records
+	Counted           int64  // records that were looked at for all pairs
+}
+
+const sqlPairs = "select actor, subject, n, masked, denied, first_at, last_at, actions, stretches, counts, body, counted from access.log_pairs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+
+// Pairs counts who asked for whom in the newest records that answer q, at most so many: the pairs with most records, or the people
+// who come last.
+func (l *Log) Pairs(ctx context.Context, organisation uuid.UUID, q Query, by string, stretches, atMost int) ([]Pair, error) {
+	since, until, err := q.window()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.index(ctx, organisation); err != nil {
+		return nil, err
+	}
+	columns, values, wanted := q.terms()
+	rows, err := l.pool.Query(ctx, sqlPairs, organisation, since, until, columns, values, wanted, by, stretches, atMost, q.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("count people in the log: %w", err)
+	}
+	pairs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Pair])
+	if err != nil {
+		return nil, fmt.Errorf("count people in the log: %w", err)
+	}
+	return pairs, nil
+}
+
+const sqlReferences = "select reference from access.log_references($1, $2, $3, $4)"
+
+// References gives the references in a column (actor, subject or conversation) that begin like this, at most so many.
+func (l *Log) References(ctx context.Context, organisation uuid.UUID, column, prefix string, limit int) ([]string, error) {
+	if err := l.index(ctx, organisation); err != nil {
+		return nil, err
+	}
+	rows, err := l.pool.Query(ctx, sqlReferences, organisation, column, prefix, limit)
+	if err != nil {
+		return nil, fmt.Errorf("find references in the log: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("find references in the log: %w", err)
+	}
+	return found, nil
+}
+
+const sqlActions = "select action from access.log_actions($1)"
+
+// Actions gives every action that any record has.
+func (l *Log) Actions(ctx context.Context, organisation uuid.UUID) ([]string, error) {
+	rows, err := l.pool.Query(ctx, sqlActions, organisation)
+	if err != nil {
+		return nil, fmt.Errorf("list the actions of the log: %w", err)
+	}
+	actions, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list the actions of the log: %w", err)
+	}
+	return actions, nil
 }
 
 // Count is how many records a day has of one action and decision.

@@ -64,6 +64,10 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 		"by actor, denied":   {pglog.Query{Actor: "a0", Decision: "deny"}, func(e audit.Entry) bool { return e.Actor.Ref == "a0" && e.Decision == "deny" }},
 		"since":              {pglog.Query{Since: middle}, func(e audit.Entry) bool { return !e.Time.Before(middle) }},
 		"until":              {pglog.Query{Until: middle}, func(e audit.Entry) bool { return e.Time.Before(middle) }},
+		"not an actor":       {pglog.Query{Not: []pglog.Term{{"actor", "a1"}, {"actor", "a2"}}}, func(e audit.Entry) bool { return e.Actor.Ref != "a1" && e.Actor.Ref != "a2" }},
+		"denied, not by":     {pglog.Query{Decision: "deny", Not: []pglog.Term{{"action", "show"}}}, func(e audit.Entry) bool { return e.Decision == "deny" && e.Action != "show" }},
+		"from nowhere":       {pglog.Query{Not: []pglog.Term{{"network", "n"}}}, func(e audit.Entry) bool { return e.AddressNet == "" }},
+		"undecided":          {pglog.Query{Decision: pglog.Undecided}, func(e audit.Entry) bool { return e.Decision == "" }},
 		"what is not there":  {pglog.Query{Subject: "nobody"}, func(audit.Entry) bool { return false }},
 		"what would be SQL":  {pglog.Query{Actor: "' or true --"}, func(audit.Entry) bool { return false }},
 		"a decision of none": {pglog.Query{Decision: "deny' or 'a'='a"}, func(audit.Entry) bool { return false }},
@@ -109,6 +113,135 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 			t.Errorf("P6: %+v is accepted", q)
 		}
 	}
+
+	t.Run("forward from a place, oldest first", func(t *testing.T) {
+		q := pglog.Query{Actor: "a3", Limit: 4, After: pglog.Place{At: middle, Seq: all[n/2].Seq}}
+		var want, got []uint64
+		for _, e := range slices.Backward(all) {
+			if e.Actor.Ref == "a3" && e.Seq > all[n/2].Seq {
+				want = append(want, e.Seq)
+			}
+		}
+		for {
+			page, err := l.Search(t.Context(), p.organisation, q)
+			must(t, err)
+			for _, f := range page {
+				got = append(got, f.Seq)
+			}
+			if len(page) < q.Limit {
+				break
+			}
+			q.After = page[len(page)-1].Place
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("found %d, want %d", got, want)
+		}
+	})
+	t.Run("any of several queries, each record once", func(t *testing.T) {
+		var want, got []uint64
+		for _, e := range all {
+			if e.Actor.Ref == "a3" || e.Subject.Ref == "v6" {
+				want = append(want, e.Seq)
+			}
+		}
+		qs := []pglog.Query{{Actor: "a3", Limit: 5}, {Subject: "v6", Limit: 5}}
+		for {
+			page, err := l.SearchAny(t.Context(), p.organisation, qs)
+			must(t, err)
+			for _, f := range page {
+				got = append(got, f.Seq)
+			}
+			if len(page) < 5 {
+				break
+			}
+			for i := range qs {
+				qs[i].Before = page[4].Place
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("found %d, want %d", got, want)
+		}
+	})
+	t.Run("stretches of time count the newest", func(t *testing.T) {
+		for _, atMost := range []int{1000, 10} {
+			counts, err := l.Times(t.Context(), p.organisation, pglog.Query{Not: []pglog.Term{{"decision", "allow"}}}, time.Second, atMost)
+			must(t, err)
+			var got, want int64
+			for _, c := range counts {
+				if got += c.N; c.Decision == "allow" || c.Start.Nanosecond() != 0 {
+					t.Errorf("%+v", c)
+				}
+			}
+			for _, e := range all {
+				if e.Decision != "allow" {
+					want++
+				}
+			}
+			if got != min(want, int64(atMost)) {
+				t.Errorf("%d are counted, want %d", got, min(want, int64(atMost)))
+			}
+		}
+	})
+	t.Run("pairs and people", func(t *testing.T) {
+		for by, of := range map[string]func(audit.Entry) [2]string{
+			pglog.ByPair:    func(e audit.Entry) [2]string { return [2]string{e.Actor.Ref, e.Subject.Ref} },
+			pglog.ByActor:   func(e audit.Entry) [2]string { return [2]string{e.Actor.Ref} },
+			pglog.BySubject: func(e audit.Entry) [2]string { return [2]string{"", e.Subject.Ref} },
+		} {
+			want := map[[2]string][3]int64{}
+			for _, e := range all {
+				c := want[of(e)]
+				c[0]++
+				if e.Decision == "masked" {
+					c[1]++
+				}
+				if e.Decision == "deny" {
+					c[2]++
+				}
+				want[of(e)] = c
+			}
+			pairs, err := l.Pairs(t.Context(), p.organisation, pglog.Query{Limit: 100}, by, 6, 1000)
+			must(t, err)
+			if len(pairs) != len(want) {
+				t.Errorf("by %s there are %d, want %d", by, len(pairs), len(want))
+			}
+			for _, x := range pairs {
+				var sum int64
+				for i, c := range x.Counts {
+					if sum += c; x.Stretches[i] < 1 || x.Stretches[i] > 6 {
+						t.Errorf("stretch %d", x.Stretches[i])
+					}
+				}
+				last, err := audit.ParseEntry(x.Last)
+				if c := want[[2]string{x.Actor, x.Subject}]; err != nil || c != [3]int64{x.N, x.Masked, x.Denied} || sum != x.N || of(last) != [2]string{x.Actor, x.Subject} || !last.Time.Equal(x.LastAt) || x.Counted != n {
+					t.Errorf("by %s: %+v, want %v (%v)", by, x, c, err)
+				}
+			}
+		}
+		if pairs, err := l.Pairs(t.Context(), p.organisation, pglog.Query{Actor: "a3", Limit: 2}, pglog.ByPair, 6, 10); err != nil || len(pairs) != 2 || pairs[0].Counted != 10 {
+			t.Errorf("%+v, %v", pairs, err)
+		}
+	})
+	t.Run("references are found by how they begin", func(t *testing.T) {
+		for prefix, want := range map[string]int{"v": 3, "v6": 1, "z": 0, "a": 0} {
+			if got, err := l.References(t.Context(), p.organisation, "subject", prefix, 3); err != nil || len(got) != want {
+				t.Errorf("%s: %q, %v, want %d", prefix, got, err, want)
+			}
+		}
+		for column, prefix := range map[string]string{"subject": "v' or true", "body": "v", "actor": ""} {
+			if _, err := l.References(t.Context(), p.organisation, column, prefix, 3); err == nil {
+				t.Errorf("%s %q is accepted", column, prefix)
+			}
+		}
+		if got, err := l.Actions(t.Context(), p.organisation); err != nil || !slices.Equal(got, []string{"introduce", "show"}) {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	t.Run("by nothing else", func(t *testing.T) {
+		if _, err := l.Search(t.Context(), p.organisation, pglog.Query{Limit: 1, Not: []pglog.Term{{"body", "x"}}}); err == nil {
+			t.Error("a column that is none is accepted")
+		}
+	})
 
 	t.Run("days count every record once", func(t *testing.T) {
 		counts, err := l.Days(t.Context(), p.organisation, all[n-1].Time.Truncate(24*time.Hour), all[0].Time.Add(24*time.Hour))
@@ -157,7 +290,7 @@ func TestAPageCostsWhatItShows(t *testing.T) {
 	l := newLog(t, pool)
 	for name, q := range map[string]pglog.Query{
 		"everything": {}, "action": {Action: "act3"}, "kind": {Kind: "denial"}, "deny": {Decision: "deny"}, "masked": {Decision: "masked"}, "allow": {Decision: "allow"}, "actor": {Actor: "a7"}, "subject": {Subject: "v77"},
-		"conversation": {Conversation: "c77"}, "address": {Address: "p1"}, "network": {AddressNet: "n"}, "nobody": {Subject: "nobody"},
+		"conversation": {Conversation: "c77"}, "address": {Address: "p1"}, "network": {AddressNet: "n"}, "forward": {After: pglog.Place{At: time.Now().AddDate(0, -3, 0), Seq: 1}}, "not": {Action: "act3", Not: []pglog.Term{{"actor", "a7"}}}, "nobody": {Subject: "nobody"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q.Since, q.Limit = time.Now().AddDate(0, -6, 0), 50

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,9 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
 	"counterfoil/internal/chat"
+	"counterfoil/internal/filter"
 	"counterfoil/policy"
 )
 
@@ -31,6 +32,11 @@ type whichLog struct {
 
 // read connects, records that the log is read, and runs f with the id under which the log lies.
 func (w whichLog) read(a *app, action string, facts map[string]string, f func(h *heart, log uuid.UUID) error) error {
+	return w.readAs(a, action, func(*heart, chat.Organisation, uuid.UUID) (map[string]string, error) { return facts, nil }, f)
+}
+
+// readAs is read with facts that the log itself is needed for.
+func (w whichLog) readAs(a *app, action string, factsOf func(*heart, chat.Organisation, uuid.UUID) (map[string]string, error), f func(h *heart, log uuid.UUID) error) error {
 	return a.within(w.Org, func(h *heart, o chat.Organisation) error {
 		id := o.ID
 		if w.Epoch != 0 {
@@ -42,6 +48,12 @@ func (w whichLog) read(a *app, action string, facts map[string]string, f func(h 
 				return usageError{fmt.Sprintf("%d logs of this organisation were closed: there is no epoch %d", len(closed), w.Epoch)}
 			}
 			id = closed[w.Epoch-1].LogID
+		}
+		facts, err := factsOf(h, o, id)
+		if err != nil {
+			return err
+		}
+		if w.Epoch != 0 {
 			if facts == nil {
 				facts = make(map[string]string)
 			}
@@ -56,6 +68,7 @@ func (w whichLog) read(a *app, action string, facts map[string]string, f func(h 
 
 type auditListCmd struct {
 	whichLog
+	Filter       string `help:"What to look for, as in the console: actor: subject: person: conversation: action: decision: kind: ip: since: until:, with - or not, or, and parentheses." placeholder:"FILTER"`
 	Last         uint64 `help:"How many of the newest records." default:"50"`
 	Since        string `help:"Not before: a time (2026-11-24, 2026-11-24T10:00:00Z) or a span back from now (30d, 12h)."`
 	Until        string `help:"Before: a time or a span back from now."`
@@ -73,26 +86,50 @@ type auditListCmd struct {
 // Help is shown below the flags.
 func (auditListCmd) Help() string {
 	return "Examples:\n  counterfoil audit list --last 20\n  counterfoil audit list --decision deny --since 30d\n" +
+		"  counterfoil audit list --filter 'person:4hk2a -action:converse since:-7d'\n" +
 		"  counterfoil audit list --json | jq 'select(.kind == \"disclosure\")'"
 }
 
 // Run lists records, the newest last.
 func (c auditListCmd) Run(a *app) error {
-	q, err := c.query(time.Now())
+	now := time.Now()
+	q, err := c.query(now)
 	if err != nil {
 		return err
 	}
-	return c.read(a, "audit.list", c.facts(), func(h *heart, log uuid.UUID) error {
+	sought, err := filter.Parse(c.Filter)
+	if err != nil {
+		return usageError{"--filter: " + err.Error()}
+	}
+	facts := func(h *heart, o chat.Organisation, log uuid.UUID) (map[string]string, error) {
+		facts := c.facts()
+		var wrong *filter.Error
+		if sought, err = h.gate.Seek(a.ctx, o.ID, log, sought); errors.As(err, &wrong) {
+			return nil, usageError{"--filter: " + err.Error()}
+		}
+		facts["filter"] = sought.String()
+		return facts, err
+	}
+	return c.readAs(a, "audit.list", facts, func(h *heart, log uuid.UUID) error {
+		queries, err := both(q, sought, now)
+		if err != nil {
+			return err
+		}
 		var found []pglog.Found
-		for more := true; more && uint64(len(found)) < c.Last; {
-			q.Limit = int(min(c.Last-uint64(len(found)), pglog.MaxPage))
-			page, err := h.log.Search(a.ctx, log, q)
+		for more := len(queries) > 0; more && uint64(len(found)) < c.Last; {
+			limit := int(min(c.Last-uint64(len(found)), pglog.MaxPage))
+			for i := range queries {
+				queries[i].Limit = limit
+			}
+			page, err := h.log.SearchAny(a.ctx, log, queries)
 			if err != nil {
 				return err
 			}
 			found = append(found, page...)
-			if more = len(page) == q.Limit; more {
-				q.Before = page[len(page)-1].Place
+			if more = len(page) == limit; more {
+				for i := range queries {
+					queries[i].Before = page[len(page)-1].Place
+				}
 			}
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
@@ -153,8 +190,34 @@ func (c auditListCmd) query(now time.Time) (pglog.Query, error) {
 	return q, nil
 }
 
-// reference is what a keyed reference looks like.
-var reference = regexp.MustCompile(`^[a-z2-9]{16}$`)
+// both are the queries for what answers q and the filter.
+func both(q pglog.Query, f filter.Filter, now time.Time) ([]pglog.Query, error) {
+	alternatives, err := access.Queries(f, now)
+	if err != nil {
+		return nil, err
+	}
+	var queries []pglog.Query
+	for _, a := range alternatives {
+		possible := true
+		for into, value := range map[*string]string{
+			&a.Kind: q.Kind, &a.Action: q.Action, &a.Decision: q.Decision, &a.Actor: q.Actor, &a.Subject: q.Subject, &a.Conversation: q.Conversation, &a.Address: q.Address,
+		} {
+			possible = possible && (*into == "" || value == "" || *into == value)
+			*into = cmp.Or(*into, value)
+		}
+		if a.Since.Before(q.Since) {
+			a.Since = q.Since
+		}
+		if a.Until.IsZero() || !q.Until.IsZero() && q.Until.Before(a.Until) {
+			a.Until = q.Until
+		}
+		a.Before = q.Before
+		if until := a.Until; possible && (until.IsZero() || a.Since.Before(until)) {
+			queries = append(queries, a)
+		}
+	}
+	return queries, nil
+}
 
 // facts says for the record what was looked for. What was typed and is neither a reference nor a purpose may be anything, so of it
 // stays only that something was asked for.
@@ -164,7 +227,7 @@ func (c auditListCmd) facts() map[string]string {
 		facts["filter."+name] = value // checked or from a closed list
 	}
 	for name, value := range map[string]string{"actor": c.Actor, "subject": c.Subject, "conversation": c.Conversation, "address": c.Address, "action": c.Action} {
-		if value != "" && !reference.MatchString(value) && !slices.Contains(policy.Purposes(), policy.Purpose(value)) {
+		if value != "" && !filter.IsReference(value) && !slices.Contains(policy.Purposes(), policy.Purpose(value)) {
 			value = "something else"
 		}
 		facts["filter."+name] = value

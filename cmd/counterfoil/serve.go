@@ -59,6 +59,7 @@ func (s serveCmd) Run(a *app) error {
 			return err
 		}
 	}
+	defer config.HoldHeap()()
 	level := slog.LevelInfo
 	if s.Demo {
 		level = slog.LevelWarn

@@ -26,6 +26,7 @@ import (
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/bus"
 	"counterfoil/internal/chat"
+	"counterfoil/internal/config"
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
@@ -54,7 +55,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "visitors:", beVisitors(addr))
 		os.Exit(1)
 	}
+	release := config.HoldHeap() // as the service does
 	code := m.Run()
+	release()
 	if server.cluster != nil {
 		if err := errors.Join(server.cluster.Stop(context.Background()), os.RemoveAll(server.dir)); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)

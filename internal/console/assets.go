@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -19,26 +21,57 @@ var webFS embed.FS
 type asset struct {
 	name, kind string
 	content    []byte
+	packed     []byte // by gzip
 }
 
 type assets struct {
-	style, script asset
-	pages         *template.Template
+	style   asset
+	setUp   asset   // what the set-up page runs
+	scripts []asset // what the pages of whoever is signed in run, in this order
+	pages   *template.Template
+}
+
+// all are the assets that are served.
+func (a *assets) all() []asset { return append([]asset{a.style, a.setUp}, a.scripts...) }
+
+func loadAsset(name string) (asset, error) {
+	b, err := fs.ReadFile(webFS, "web/"+name)
+	if err != nil {
+		return asset{}, fmt.Errorf("read asset: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	ext := path.Ext(name)
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		return asset{}, fmt.Errorf("pack asset: %w", err)
+	}
+	if _, err := z.Write(b); err != nil {
+		return asset{}, fmt.Errorf("pack asset: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return asset{}, fmt.Errorf("pack asset: %w", err)
+	}
+	return asset{strings.TrimSuffix(path.Base(name), ext) + "." + hex.EncodeToString(sum[:8]) + ext, mime.TypeByExtension(ext), b, packed.Bytes()}, nil
 }
 
 func loadAssets() (*assets, error) {
 	var a assets
-	for name, to := range map[string]*asset{"console.css": &a.style, "set-up.js": &a.script} {
-		b, err := fs.ReadFile(webFS, "web/"+name)
-		if err != nil {
-			return nil, fmt.Errorf("read asset: %w", err)
-		}
-		sum := sha256.Sum256(b)
-		ext := path.Ext(name)
-		*to = asset{strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:8]) + ext, mime.TypeByExtension(ext), b}
-	}
 	var err error
-	if a.pages, err = template.ParseFS(webFS, "web/*.html"); err != nil {
+	if a.style, err = loadAsset("console.css"); err != nil {
+		return nil, err
+	}
+	if a.setUp, err = loadAsset("set-up.js"); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"vendor/htmx.min.js", "vendor/hx-csp.min.js", "vendor/hx-sse.min.js", "console.js"} {
+		script, err := loadAsset(name)
+		if err != nil {
+			return nil, err
+		}
+		a.scripts = append(a.scripts, script)
+	}
+	if a.pages, err = template.New("").Funcs(template.FuncMap{"link": link}).ParseFS(webFS, "web/*.html"); err != nil {
 		return nil, fmt.Errorf("parse pages: %w", err)
 	}
 	return &a, nil

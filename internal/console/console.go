@@ -109,7 +109,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	protected := s.csrf.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", contentPolicy("", ""))
+		h.Set("Content-Security-Policy", contentPolicy("", "", false))
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -127,14 +127,18 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// contentPolicy is the content security policy of a page with this nonce; images are further sources of images.
-func contentPolicy(nonce, images string) string {
-	own := "'none'"
+// contentPolicy is the content security policy of a page with this nonce; images are further sources of images. A page that is live
+// asks for parts of others, and only the script that puts them in their place, after it has checked their nonce, may make markup.
+func contentPolicy(nonce, images string, live bool) string {
+	own, connect, markup := "'none'", "'none'", "'none'"
 	if nonce != "" {
 		own = "'nonce-" + nonce + "'"
 	}
-	return "default-src 'none'; script-src " + own + "; style-src " + own + "; img-src 'self'" + images + "; form-action 'self'; " +
-		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'; report-uri /violations"
+	if live {
+		connect, markup = "'self'", "htmx"
+	}
+	return "default-src 'none'; script-src " + own + "; style-src " + own + "; img-src 'self'" + images + "; connect-src " + connect + "; form-action 'self'; " +
+		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types " + markup + "; report-uri /violations"
 }
 
 // visit is one request of somebody whose address was looked up.
@@ -143,10 +147,11 @@ type visit struct {
 	admissions []ipallow.Admission
 	token      string // from the cookie; empty without one
 	lang       string
+	theme      string // light or dark; empty is what the system has
 }
 
 func (s *Server) visit(r *http.Request) visit {
-	v := visit{from: s.cfg.Address(r), lang: language(r)}
+	v := visit{from: s.cfg.Address(r), lang: language(r), theme: theme(r)}
 	if c, err := r.Cookie(s.cookieName()); err == nil && len(c.Value) <= 64 {
 		v.token = c.Value
 	}
@@ -170,7 +175,7 @@ func (s *Server) admitted(admit func(context.Context, netip.Addr) ([]ipallow.Adm
 			return
 		}
 		if len(v.admissions) > 0 {
-			s.rememberLanguage(w, r, v)
+			s.remember(w, r, v)
 			next(w, r, v)
 			return
 		}
@@ -243,20 +248,62 @@ func language(r *http.Request) string {
 	return "en"
 }
 
-func (s *Server) rememberLanguage(w http.ResponseWriter, r *http.Request, v visit) {
-	if r.URL.Query().Has("lang") {
-		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: v.lang, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode})
+const themeCookie = "counterfoil_theme"
+
+// theme is the choice in the address, or the one made before.
+func theme(r *http.Request) string {
+	chosen := r.URL.Query().Get("theme")
+	if c, err := r.Cookie(themeCookie); chosen == "" && err == nil {
+		chosen = c.Value
+	}
+	if chosen == "light" || chosen == "dark" {
+		return chosen
+	}
+	return ""
+}
+
+// remember keeps what was chosen in the address.
+func (s *Server) remember(w http.ResponseWriter, r *http.Request, v visit) {
+	for name, c := range map[string]http.Cookie{"lang": {Name: languageCookie, Value: v.lang}, "theme": {Name: themeCookie, Value: v.theme}} {
+		if r.URL.Query().Has(name) {
+			c.Path, c.MaxAge, c.HttpOnly, c.Secure, c.SameSite = "/", 365*24*3600, true, s.secure, http.SameSiteStrictMode
+			http.SetCookie(w, &c)
+		}
 	}
 }
 
 // view is what every page has.
 type view struct {
-	Lang, Title          string
-	Nonce, Style, Script string
-	Path                 string       // of the language links; empty where a page cannot be asked for again
-	Handle               string       // who is signed in; empty when nobody is
-	Inline               template.CSS // in place of the style sheet
-	Page                 any
+	Lang, Title, Theme string
+	Nonce, Style       string
+	SetUp              string       // the script of the set-up page
+	Scripts            []string     // those of whoever is signed in
+	Path               string       // where this page is; empty where it cannot be asked for again
+	Handle             string       // who is signed in; empty when nobody is
+	Inline             template.CSS // in place of the style sheet
+	Page               any
+}
+
+// section is a part of the console, which everybody who is signed in can go to.
+type section struct {
+	Path, Name string // the name is that of a text
+}
+
+// sections are the parts, in the order in which they are shown.
+var sections = []section{
+	{"/events", "events"},
+}
+
+// Sections are what one can go to from here.
+func (v view) Sections() []section { return sections }
+
+// Themes are the choices of colours.
+func (v view) Themes() []string { return []string{"", "light", "dark"} }
+
+// Current reports whether the page is in a section.
+func (v view) Current(s section) bool {
+	path, _, _ := strings.Cut(v.Path, "?")
+	return path == s.Path || s.Path != "/" && strings.HasPrefix(path, s.Path+"/")
 }
 
 // T gives a text in the language of the page.
@@ -268,11 +315,30 @@ func (v view) T(name string) (string, error) {
 }
 
 // In is the address of the page in a language.
-func (v view) In(lang string) string {
-	if strings.Contains(v.Path, "?") {
-		return v.Path + "&lang=" + lang
+func (v view) In(lang string) string { return v.with("lang", lang) }
+
+// As is the address of the page in a theme.
+func (v view) As(theme string) string { return v.with("theme", theme) }
+
+func (v view) with(name, value string) string {
+	path, query, _ := strings.Cut(v.Path, "?")
+	q, _ := url.ParseQuery(query) // of our own making
+	q.Set(name, value)
+	return path + "?" + q.Encode()
+}
+
+// link is the address of a page of ours with what it is asked; names and values take turns. Empty values are left out.
+func link(path string, query ...any) string {
+	q := make(url.Values)
+	for i := 0; i+1 < len(query); i += 2 {
+		if v := fmt.Sprint(query[i+1]); v != "" {
+			q.Set(fmt.Sprint(query[i]), v)
+		}
 	}
-	return v.Path + "?lang=" + lang
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
 }
 
 // messagePage is a page that says one thing.
@@ -321,8 +387,11 @@ func title(lang, name string, page any) string {
 
 // renderAs makes a whole page before it sends any of it.
 func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name string, page any, as view) {
-	as.Lang, as.Page, as.Nonce, as.Title = v.lang, page, rand.Text(), title(v.lang, name, page)
-	as.Style, as.Script = "/assets/"+s.assets.style.name, "/assets/"+s.assets.script.name
+	as.Lang, as.Theme, as.Page, as.Nonce, as.Title = v.lang, v.theme, page, rand.Text(), title(v.lang, name, page)
+	as.Style, as.SetUp = "/assets/"+s.assets.style.name, "/assets/"+s.assets.setUp.name
+	for _, script := range s.assets.scripts {
+		as.Scripts = append(as.Scripts, "/assets/"+script.name)
+	}
 	var b bytes.Buffer
 	if err := s.assets.pages.ExecuteTemplate(&b, name, as); err != nil {
 		s.cfg.Logger.Error("make page", "page", name, "error", err)
@@ -333,18 +402,24 @@ func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name strin
 	if _, ok := page.(cardPage); ok {
 		images = " data:" // the QR code, which lies at no address
 	}
-	w.Header().Set("Content-Security-Policy", contentPolicy(as.Nonce, images))
+	w.Header().Set("Content-Security-Policy", contentPolicy(as.Nonce, images, as.Handle != ""))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // whoever asked may have gone
 }
 
 func (s *Server) asset(w http.ResponseWriter, r *http.Request, v visit) {
-	for _, a := range []asset{s.assets.style, s.assets.script} {
+	for _, a := range s.assets.all() {
 		if chi.URLParam(r, "file") == a.name {
 			w.Header().Set("Content-Type", a.kind)
 			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-			_, _ = w.Write(a.content) // whoever asked may have gone
+			w.Header().Set("Vary", "Accept-Encoding")
+			content := a.content
+			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+				w.Header().Set("Content-Encoding", "gzip")
+				content = a.packed
+			}
+			_, _ = w.Write(content) // whoever asked may have gone
 			return
 		}
 	}

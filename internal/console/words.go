@@ -3,6 +3,9 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
+	if !ok {
+		both, ok = pageWords[name]
+	}
 	switch {
 	case !ok:
 		return ""

@@ -149,14 +149,14 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.shows("h1", a.words.signIn)
 	look(a.tab, "sign-in")
 	a.givePassword()
-	eval[bool](a.tab, `document.querySelector("details").open = true`)
+	eval[bool](a.tab, `document.querySelector("main details").open = true`)
 	look(a.tab, "code")
 	a.giveCode()
 	a.shows("h1", a.words.events)
 	look(a.tab, "events")
 	a.find("", "link", a.happened()).click()
 	a.shows("h1", a.words.happened)
-	eval[bool](a.tab, `document.querySelector("details").open = true`)
+	eval[bool](a.tab, `document.querySelector("main details").open = true`)
 	look(a.tab, "event")
 	return a
 }

@@ -39,6 +39,7 @@ func layers() map[string]ours {
 		"internal/access/internal/grant": {0, ""},
 		"internal/chat":                  {0, ""},
 		"internal/config":                {0, ""},
+		"internal/filter":                {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
@@ -60,7 +61,7 @@ func layers() map[string]ours {
 		"internal/teams":          {2, "internal/access/euii"},
 
 		"audit/publish":   {3, "audit audit/pglog"},
-		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/ipallow internal/principal policy"},
+		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
 		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp"},
@@ -70,7 +71,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/filter internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 

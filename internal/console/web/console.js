@@ -1,0 +1,106 @@
+// What a browser with scripts has more than one without: local times, keyboard shortcuts, and records that open beside their list.
+'use strict';
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const every = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const setting = (name) => localStorage.getItem('counterfoil.' + name);
+
+  // Times are written in UTC; here they are told in the zone of the browser, with UTC on hover.
+  const lang = document.documentElement.lang;
+  const clock = new Intl.DateTimeFormat(lang, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+  const calendar = new Intl.DateTimeFormat(lang, { dateStyle: 'medium' });
+  const zone = new Intl.DateTimeFormat(lang, { timeZoneName: 'short' }).formatToParts(new Date()).find((p) => p.type === 'timeZoneName').value;
+  const local = () => setting('times') !== 'utc';
+  const tell = (time) => {
+    time.dataset.utc ??= time.textContent;
+    const at = new Date(time.dateTime);
+    time.title = time.dateTime.slice(0, 19).replace('T', ' ') + ' UTC';
+    if (!local() || Number.isNaN(at.valueOf())) {
+      time.textContent = time.dataset.utc;
+      return;
+    }
+    const day = Math.round((Date.UTC(at.getFullYear(), at.getMonth(), at.getDate()) - Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate())) / 864e5);
+    time.textContent = time.dataset.time === 'clock' ? clock.format(at) + (day ? (day > 0 ? ' +' : ' −') + '1' : '') : calendar.format(at) + ', ' + clock.format(at) + ' ' + zone;
+  };
+  const tellAll = (within = document) => {
+    every('time[data-time]', within).forEach(tell);
+    every('[data-zone]', within).forEach((e) => { e.textContent = local() ? zone : 'UTC'; });
+  };
+  const settings = () => every('[data-set]').forEach((b) => {
+    const now = setting(b.dataset.set) ?? { times: 'local', keys: 'on' }[b.dataset.set];
+    b.setAttribute('aria-pressed', String(now === b.dataset.to));
+  });
+  every('.scripted').forEach((e) => { e.hidden = false; });
+  tellAll();
+  settings();
+  document.addEventListener('htmx:after:swap', () => tellAll());
+  new MutationObserver((changes) => {
+    for (const c of changes) for (const n of c.addedNodes) if (n instanceof Element) tellAll(n);
+  }).observe(document.body, { childList: true, subtree: true });
+
+  document.addEventListener('click', (e) => {
+    const set = e.target.closest('[data-set]');
+    if (set) {
+      localStorage.setItem('counterfoil.' + set.dataset.set, set.dataset.to);
+      settings();
+      tellAll();
+    }
+    if (e.target.closest('[data-close]')) close();
+    const menu = one('.menu[open]');
+    if (menu && !menu.contains(e.target)) menu.open = false;
+  });
+
+  // A record opens beside the list it stands in; the list keeps its place, and the focus comes back to it.
+  const drawer = one('#drawer');
+  let opener = null;
+  const close = () => {
+    if (!drawer || drawer.hidden) return false;
+    drawer.hidden = true;
+    drawer.replaceChildren();
+    document.body.classList.remove('beside');
+    every('tr[aria-selected]').forEach((r) => r.removeAttribute('aria-selected'));
+    opener?.focus();
+    return true;
+  };
+  if (drawer) {
+    document.addEventListener('htmx:before:request', (e) => {
+      const from = e.detail.ctx?.sourceElement ?? e.target;
+      if (!drawer.contains(from)) opener = from;
+    });
+    new MutationObserver(() => {
+      if (!drawer.firstElementChild) return;
+      drawer.hidden = false;
+      document.body.classList.add('beside');
+      const open = one('[data-seq]', drawer)?.dataset.seq;
+      every('tr[data-seq]').forEach((r) => r.toggleAttribute('aria-selected', false));
+      one('tr[data-seq="' + open + '"]')?.setAttribute('aria-selected', 'true');
+      one('h1, h2', drawer)?.focus();
+    }).observe(drawer, { childList: true });
+  }
+
+  const typing = (e) => e.target.closest('input, textarea, select, [contenteditable]');
+  const rows = () => every('[data-row]').filter((r) => r.checkVisibility());
+  const step = (by) => {
+    const all = rows();
+    const at = all.findIndex((r) => r === document.activeElement || r.contains(document.activeElement) || r.closest('tr')?.contains(document.activeElement));
+    all[Math.min(Math.max(at + by, 0), all.length - 1)]?.focus();
+  };
+  const keys = {
+    '/': () => one('#filter')?.focus(),
+    j: () => step(1),
+    k: () => step(-1),
+    o: () => document.activeElement?.matches('[data-row]') && document.activeElement.click(),
+    t: () => one('a[data-key="t"]')?.click(),
+    '?': () => one('#help')?.showModal(),
+  };
+  document.addEventListener('keydown', (e) => {
+    if (e.key === 'Escape' && !one('dialog[open]')) {
+      const menu = one('.menu[open]');
+      if (menu) { menu.open = false; one('summary', menu).focus(); } else close();
+      return;
+    }
+    if (e.ctrlKey || e.metaKey || e.altKey || setting('keys') === 'off' || typing(e) || one('dialog[open]') || !Object.hasOwn(keys, e.key)) return;
+    e.preventDefault();
+    keys[e.key]();
+  });
+})();
