@@ -225,9 +225,9 @@ func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	url := c.DatabaseURL
-	if url == "" {
-		if url, err = cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database); err == nil {
+	if c.DatabaseURL == "" {
+		url, err := cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database)
+		if err == nil {
 			_, err = migrateURL(a.ctx, c, url, false)
 		}
 		if err != nil {
@@ -235,20 +235,11 @@ func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
 			return nil, nil, err
 		}
 	}
-	conn, err := pgx.Connect(a.ctx, url)
+	conn, err := a.asSuperuser(c)
 	if err != nil {
 		stop()
-		return nil, nil, errors.New("the database cannot be reached with this URL and role")
-	}
-	done := func() { _ = conn.Close(context.WithoutCancel(a.ctx)); stop() }
-	super := false
-	err = conn.QueryRow(a.ctx, "select rolsuper from pg_roles where rolname = current_user").Scan(&super)
-	if err == nil && !super {
-		err = usageError{"this takes a superuser of the database in COUNTERFOIL_DATABASE_URL"}
-	}
-	if err != nil {
-		done()
 		return nil, nil, err
 	}
+	done := func() { _ = conn.Close(context.WithoutCancel(a.ctx)); stop() }
 	return conn, done, nil
 }
