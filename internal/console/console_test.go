@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/console"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/principal"
@@ -52,6 +55,7 @@ type site struct {
 	cookies map[string]*http.Cookie
 	headers http.Header
 	ahead   time.Duration
+	outside publish.Publishers
 	seed    string
 	codes   []string
 }
@@ -60,11 +64,18 @@ func newSite(t *testing.T, address string) *site {
 	t.Helper()
 	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
+	s.outside = publish.Publishers{publish.New(publish.Config{
+		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
+	})}
 	c, err := console.New(console.Config{
-		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside,
 		Address: func(*http.Request) netip.Addr { return s.from },
 	})
 	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
 	r := chi.NewRouter()
 	c.Routes(r)
 	s.routes, s.handler = r, r
