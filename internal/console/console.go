@@ -212,6 +212,11 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		admin, err := s.cfg.Desk.Resume(r.Context(), v.admissions, v.from, v.token)
 		switch {
 		case errors.Is(err, signin.ErrNoSession):
+			if r.Header.Get("HX-Request") == "true" { // the whole page goes there, not the part that was asked for
+				w.Header().Set("HX-Redirect", "/sign-in")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
 			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 		case err != nil:
 			s.trouble(w, r, v, err)
@@ -349,6 +354,9 @@ func link(path string, query ...any) string {
 	}
 	return path + "?" + q.Encode()
 }
+
+// page is the address of one of many pages.
+func page(path string, of any) string { return path + url.PathEscape(fmt.Sprint(of)) }
 
 // messagePage is a page that says one thing.
 type messagePage struct {
