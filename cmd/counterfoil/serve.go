@@ -232,7 +232,8 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		_ = hub.Drain(ctx)
 	})
 	admins, err := console.New(console.Config{
-		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger,
+		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(),
 		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
@@ -243,6 +244,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
+	s.background(admins.Run)
 	inside := chi.NewRouter()
 	inside.Use(telemetry.Requests(s.logger, s.tracer))
 	admins.Routes(inside)

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/ipallow"
@@ -39,6 +40,10 @@ type Config struct {
 	Address func(*http.Request) netip.Addr   // the address a request comes from, behind whatever proxies are trusted
 	Through func(*http.Request) []netip.Addr // those proxies, the nearest last
 	Logger  *slog.Logger
+	Now     func() time.Time
+
+	Publishers publish.Publishers // what is known of the logs outside the database
+	Outside    Outside
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -51,6 +56,8 @@ type Server struct {
 	secure bool // reached with https; otherwise on loopback, which config sees to
 	csrf   *http.CrossOriginProtection
 	acts   map[string]http.HandlerFunc // what administrators do, by path
+
+	verifier *verifier
 
 	reports *rate.Limiter // of violations
 }
@@ -65,7 +72,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -99,6 +106,7 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
@@ -313,6 +321,7 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/integrity", "integrity"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
@@ -400,7 +409,8 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 // titles are the texts by which pages are told apart in a window's list of tabs.
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
-	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle"}
+	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
+	"integrity": "integrity", "verifying": "verifying"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

@@ -48,6 +48,12 @@ func Declarations() map[string]Declared {
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
 
+		"GET /integrity":             {References, policy.ReadAuditLog, "console.integrity"},
+		"POST /integrity/verify":     {References, policy.ReadAuditLog, "console.verify"},
+		"GET /integrity/verify":      {None, "", ""}, // says how far it is
+		"GET /integrity/proof":       {References, policy.ReadAuditLog, "console.proof"},
+		"GET /integrity/consistency": {References, policy.ReadAuditLog, "console.consistency"},
+
 		"POST /step-up":                       {Secrets, "", "step_up"},
 		"GET /reveal":                         {References, policy.ReadAuditLog, "console.reveal"},
 		"POST /reveal":                        {EUII, policy.RevealToAdmin, string(policy.RevealToAdmin)},

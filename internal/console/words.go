@@ -3,8 +3,10 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	if !ok {
-		both, ok = pageWords[name]
+	for _, more := range []map[string][2]string{pageWords, proofWords} {
+		if !ok {
+			both, ok = more[name]
+		}
 	}
 	switch {
 	case !ok:
