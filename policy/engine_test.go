@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -423,7 +424,7 @@ func mutate(r *rand.Rand, in Input) Input {
 		}
 	}
 	if r.IntN(4) == 0 {
-		in.Actor.Recent = r.IntN(2000)
+		in.Actor.Recent = r.IntN(3000)
 	}
 	return in
 }
@@ -485,8 +486,10 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			t.Errorf("%+v: an emergency that nobody else approved", in)
 		case in.Purpose == ApproveBreakGlass && in.Approval.Actor == in.Actor.Ref:
 			t.Errorf("%+v: he approved himself", in)
-		case !administrative && (in.Actor.Recent < 0 || in.Actor.Recent >= 1000000 || in.Actor.Kind == "admin" && in.Actor.Recent >= 500):
+		case !administrative && (in.Actor.Recent < 0 || in.Actor.Recent >= 10000000 || in.Actor.Kind == "admin" && in.Actor.Recent >= cmp.Or(min(in.Organisation.Limits.Admin, 2000), 500)):
 			t.Errorf("%+v: allowed above every limit", in)
+		case in.Purpose == Administer && (in.Organisation.Limits.Admin > 2000 || in.Organisation.Limits.Job > 0 && in.Organisation.Limits.Job < 1000):
+			t.Errorf("%+v: limits allowed out of bounds", in)
 		case in.Actor.Kind == "admin" && in.Actor.Address != "admitted":
 			t.Errorf("%+v: allowed from an address not admitted", in)
 		case in.Actor.Kind == "admin" && !slices.ContainsFunc(in.Actor.Factors, func(f Factor) bool { return f.Method == "totp" }):

@@ -172,9 +172,21 @@ type Approval struct {
 
 // Organisation holds the settings that policy reads.
 type Organisation struct {
-	ShareVisitorEmail bool `json:"share_visitor_email"` // agents see a visitor's email and phone in plain
-	CreateAgents      bool `json:"create_agents"`       // the first Join may create an agent's profile
-	NameInChannel     bool `json:"name_in_channel"`     // the channel sees in plain who joined
+	ShareVisitorEmail bool   `json:"share_visitor_email"` // agents see a visitor's email and phone in plain
+	CreateAgents      bool   `json:"create_agents"`       // the first Join may create an agent's profile
+	NameInChannel     bool   `json:"name_in_channel"`     // the channel sees in plain who joined
+	Limits            Limits `json:"limits"`              // its own; those it is to have where that is the question
+}
+
+// Limits are disclosures within an hour to one actor of a kind; 0 where the
+// organisation has no number of its own.
+type Limits struct {
+	Visitor  int `json:"visitor"`
+	Agent    int `json:"agent"`
+	Channel  int `json:"channel"`
+	Admin    int `json:"admin"`
+	Operator int `json:"operator"`
+	Job      int `json:"job"`
 }
 
 // clone returns a copy that shares no memory with in.

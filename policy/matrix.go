@@ -190,7 +190,7 @@ func dimensions() []dimension {
 
 	settings := dimension{name: "settings"}
 	for bits := range 8 {
-		on := Organisation{bits&1 != 0, bits&2 != 0, bits&4 != 0}
+		on := Organisation{ShareVisitorEmail: bits&1 != 0, CreateAgents: bits&2 != 0, NameInChannel: bits&4 != 0}
 		var words []string
 		for i, name := range []string{"share_visitor_email", "create_agents", "name_in_channel"} {
 			if bits&(1<<i) != 0 {
@@ -229,8 +229,21 @@ func dimensions() []dimension {
 	}
 
 	recent := dimension{name: "within the hour"}
-	for _, n := range []int{0, 499, 500, 999, 1000, 9999, 10000, 99999, 100000, 999999, 1000000} {
+	for _, n := range []int{0, 9, 10, 499, 500, 999, 1000, 1999, 2000, 9999, 10000, 99999, 100000, 999999, 1000000} {
 		recent.changes = append(recent.changes, change{fmt.Sprint(n), func(in *Input) { in.Actor.Recent = n }})
+	}
+
+	limits := dimension{name: "limits"}
+	for _, n := range []int{0, 1, 10, 2000, 1000000000} {
+		limits.changes = append(limits.changes, change{fmt.Sprintf("%d for every kind", n), func(in *Input) {
+			in.Organisation.Limits = Limits{n, n, n, n, n, n}
+		}})
+	}
+	for i, kind := range lists["actor.kind"] {
+		limits.changes = append(limits.changes, change{"3000 for " + kind, func(in *Input) {
+			l := &in.Organisation.Limits
+			*[]*int{&l.Visitor, &l.Agent, &l.Channel, &l.Admin, &l.Job, &l.Operator}[i] = 3000
+		}})
 	}
 
 	return []dimension{
@@ -274,6 +287,7 @@ func dimensions() []dimension {
 			{"for a year", func(in *Input) { in.Approval.ExpiresInSeconds = 365 * 86400 }},
 		}},
 		recent,
+		limits,
 	}
 }
 
@@ -289,6 +303,7 @@ func together() [][2]string {
 		{"roles", "address"},
 		{"roles", "approval"},
 		{"actor", "job"},
+		{"limits", "within the hour"},
 	}
 }
 

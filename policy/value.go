@@ -23,6 +23,9 @@ func (in *Input) bounded() error {
 	if in.Actor.Recent < 0 {
 		return errors.New("actor.recent: below zero")
 	}
+	if l := in.Organisation.Limits; min(l.Visitor, l.Agent, l.Channel, l.Admin, l.Operator, l.Job) < 0 {
+		return errors.New("organisation.limits: below zero")
+	}
 	for i := 1; i < len(in.Fields); i++ {
 		if in.Fields[i-1] >= in.Fields[i] {
 			return errors.New("fields: not sorted, or one twice")
@@ -91,6 +94,7 @@ var (
 	keyShareVisitorEmail = ast.StringTerm("share_visitor_email")
 	keyCreateAgents      = ast.StringTerm("create_agents")
 	keyNameInChannel     = ast.StringTerm("name_in_channel")
+	keyLimits            = ast.StringTerm("limits")
 
 	// shared holds a term for every value of a closed list.
 	shared = func() map[string]*ast.Term {
@@ -107,23 +111,38 @@ var (
 	}()
 )
 
-// settings holds a term for every combination of an organisation's settings.
+// settings holds a term for every combination of an organisation's settings
+// without limits of its own.
 var settings = func() map[Organisation]*ast.Term {
 	terms := map[Organisation]*ast.Term{}
 	both := []bool{false, true}
 	for _, share := range both {
 		for _, create := range both {
 			for _, name := range both {
-				terms[Organisation{share, create, name}] = ast.ObjectTerm(
-					ast.Item(keyShareVisitorEmail, ast.InternedTerm(share)),
-					ast.Item(keyCreateAgents, ast.InternedTerm(create)),
-					ast.Item(keyNameInChannel, ast.InternedTerm(name)),
-				)
+				o := Organisation{ShareVisitorEmail: share, CreateAgents: create, NameInChannel: name}
+				terms[o] = o.term()
 			}
 		}
 	}
 	return terms
 }()
+
+func (o Organisation) term() *ast.Term {
+	l := o.Limits
+	return ast.ObjectTerm(
+		ast.Item(keyShareVisitorEmail, ast.InternedTerm(o.ShareVisitorEmail)),
+		ast.Item(keyCreateAgents, ast.InternedTerm(o.CreateAgents)),
+		ast.Item(keyNameInChannel, ast.InternedTerm(o.NameInChannel)),
+		ast.Item(keyLimits, ast.ObjectTerm(
+			ast.Item(word("visitor"), ast.InternedTerm(l.Visitor)),
+			ast.Item(word("agent"), ast.InternedTerm(l.Agent)),
+			ast.Item(word("channel"), ast.InternedTerm(l.Channel)),
+			ast.Item(word("admin"), ast.InternedTerm(l.Admin)),
+			ast.Item(word("operator"), ast.InternedTerm(l.Operator)),
+			ast.Item(word("job"), ast.InternedTerm(l.Job)),
+		)),
+	)
+}
 
 // noApproval is the term of the zero Approval, which nearly every question has.
 var noApproval = Approval{}.term()
@@ -176,6 +195,10 @@ func (in *Input) value() ast.Value {
 	if in.Approval != (Approval{}) {
 		approval = in.Approval.term()
 	}
+	organisation, usual := settings[in.Organisation]
+	if !usual {
+		organisation = in.Organisation.term()
+	}
 	return ast.NewObject(
 		ast.Item(keyActor, ast.ObjectTerm(
 			ast.Item(keyKind, word(in.Actor.Kind)),
@@ -201,7 +224,7 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyActorIs, word(in.Conversation.ActorIs)),
 			ast.Item(keySubjectIs, word(in.Conversation.SubjectIs)),
 		)),
-		ast.Item(keyOrganisation, settings[in.Organisation]),
+		ast.Item(keyOrganisation, organisation),
 		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
 		ast.Item(keyApproval, approval),
 	)

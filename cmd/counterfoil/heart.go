@@ -45,8 +45,8 @@ type heart struct {
 	gate   *access.Gate
 	desk   *signin.Desk
 
-	publisher *publish.Publisher
-	policies  *policies
+	publishers publish.Publishers
+	policies   *policies
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -64,7 +64,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.log_heads()') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select exists (select from pg_attribute where attrelid = to_regclass('chat.organisation') and attname = 'limit_visitor')").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -83,11 +83,11 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	if h.publisher, err = newPublisher(c, h.log, logger, tracer); err != nil {
+	if h.publishers, err = newPublishers(c, h.log, logger, tracer); err != nil {
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()

@@ -37,6 +37,10 @@ type cli struct {
 	Org     struct {
 		Create orgCreateCmd `cmd:"" help:"Make an organisation."`
 		List   orgListCmd   `cmd:"" help:"List organisations."`
+		Limits struct {
+			Show orgLimitsShowCmd `cmd:"" help:"Show how much may be disclosed to one actor within an hour."`
+			Set  orgLimitsSetCmd  `cmd:"" help:"Set that, within the bounds of the policy."`
+		} `cmd:"" help:"How much may be disclosed to one actor within an hour."`
 	} `cmd:"" help:"Organisations (tenants)."`
 	Widget struct {
 		Create widgetCreateCmd `cmd:"" help:"Make a widget and show the line for the website."`
@@ -49,6 +53,11 @@ type cli struct {
 		Disallow adminDisallowCmd `cmd:"" help:"Admit an address or network no longer; sessions from there end at once."`
 		Unlock   adminUnlockCmd   `cmd:"" help:"Forget failed attempts to sign in, so that whoever was locked out may try again."`
 	} `cmd:"" help:"Administrators of the audit console, and from where they may use it."`
+	Auditor struct {
+		Create auditorCreateCmd `cmd:"" help:"Make a login of the database that reads the log of one organisation for a time."`
+		List   auditorListCmd   `cmd:"" help:"List the logins of outside auditors."`
+		Remove auditorRemoveCmd `cmd:"" help:"Take such a login away; its sessions end at once."`
+	} `cmd:"" help:"Outside auditors, who read the log with psql."`
 	Audit struct {
 		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
 		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`

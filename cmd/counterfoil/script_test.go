@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -35,7 +36,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("COUNTERFOIL_DATA_DIR", dir)
-			return nil
+			rego, err := filepath.Abs("../../policy/rego")
+			env.Setenv("POLICY", rego)
+			return err
 		},
 	})
 }

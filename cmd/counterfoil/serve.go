@@ -125,6 +125,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.close)
+	if err := s.heart.checkBucket(ctx, s.logger); err != nil {
+		return err
+	}
 	if err := s.heart.recordPolicy(ctx); errors.Is(err, access.ErrUnavailable) {
 		s.logger.Error("which policy decides is not on record yet; it is tried again, and nothing is decided that is not recorded", "error", err)
 	} else if err != nil {
@@ -183,7 +186,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			s.report(err)
 		}
 	})
-	s.background(s.heart.publisher.Run)
+	s.background(s.heart.publishers.Run)
 	s.background(s.index)
 	s.background(s.upkeep)
 

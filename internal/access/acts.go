@@ -46,6 +46,13 @@ func (g *Gate) Act(ctx context.Context, who principal.Principal, purpose policy.
 	return err
 }
 
+// ChangeLimits asks policy whether somebody may give an organisation these limits, and records it either way.
+func (g *Gate) ChangeLimits(ctx context.Context, who principal.Principal, organisation uuid.UUID, limits chat.Limits) error {
+	_, err := g.authorize(ctx, question{who: who, purpose: policy.Administer, audience: "service", kind: audit.Administration, action: "organisation.limits",
+		scene: Scene{Conversation: chat.Conversation{Organisation: organisation}, Settings: chat.Settings{Limits: limits}}})
+	return err
+}
+
 // The changes of policy that stand in every organisation's log.
 const (
 	PolicyActivated = "policy.activated" // a bundle decides from now on

@@ -50,6 +50,7 @@ func (q question) input(refs references, recent int) policy.Input {
 			ShareVisitorEmail: q.scene.Settings.ShareVisitorEmail,
 			CreateAgents:      q.scene.Settings.CreateAgents,
 			NameInChannel:     q.scene.Settings.NameInChannel,
+			Limits:            policy.Limits(q.scene.Settings.Limits),
 		},
 	}
 }
@@ -120,6 +121,12 @@ const (
 	factShareVisitorEmail  = "organisation.share_visitor_email"
 	factCreateAgents       = "organisation.create_agents"
 	factNameInChannel      = "organisation.name_in_channel"
+	factLimitVisitor       = "organisation.limits.visitor"
+	factLimitAgent         = "organisation.limits.agent"
+	factLimitChannel       = "organisation.limits.channel"
+	factLimitAdmin         = "organisation.limits.admin"
+	factLimitOperator      = "organisation.limits.operator"
+	factLimitJob           = "organisation.limits.job"
 	factJustification      = "justification"
 	factApprovalBy         = "approval.by"
 	factApprovalActor      = "approval.actor"
@@ -132,6 +139,8 @@ func factsOf(in policy.Input, action string) map[string]string {
 		factActorRoles: strings.Join(in.Actor.Roles, ","), factActorJob: in.Actor.Job, factActorRecent: number(in.Actor.Recent),
 		factState: in.Conversation.State, factActorIs: in.Conversation.ActorIs, factSubjectIs: in.Conversation.SubjectIs,
 		factShareVisitorEmail: truth(in.Organisation.ShareVisitorEmail), factCreateAgents: truth(in.Organisation.CreateAgents), factNameInChannel: truth(in.Organisation.NameInChannel),
+		factLimitVisitor: number(in.Organisation.Limits.Visitor), factLimitAgent: number(in.Organisation.Limits.Agent), factLimitChannel: number(in.Organisation.Limits.Channel),
+		factLimitAdmin: number(in.Organisation.Limits.Admin), factLimitOperator: number(in.Organisation.Limits.Operator), factLimitJob: number(in.Organisation.Limits.Job),
 		factJustification: truth(in.Justification),
 		factApprovalBy:    in.Approval.By, factApprovalActor: in.Approval.Actor, factApprovalSubject: in.Approval.Subject, factApprovalExpiration: number(in.Approval.ExpiresInSeconds),
 	}
@@ -189,6 +198,10 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		},
 		Organisation: policy.Organisation{
 			ShareVisitorEmail: r.truth(factShareVisitorEmail), CreateAgents: r.truth(factCreateAgents), NameInChannel: r.truth(factNameInChannel),
+			Limits: policy.Limits{
+				Visitor: r.number(factLimitVisitor), Agent: r.number(factLimitAgent), Channel: r.number(factLimitChannel),
+				Admin: r.number(factLimitAdmin), Operator: r.number(factLimitOperator), Job: r.number(factLimitJob),
+			},
 		},
 		Justification: r.truth(factJustification),
 		Approval: policy.Approval{

@@ -78,6 +78,10 @@ func TestEveryQuestionIsReadBackFromItsRecord(t *testing.T) {
 		slices.Sort(in.Fields)
 		in.Fields = slices.Compact(in.Fields)
 		in.Actor.Recent = max(in.Actor.Recent, 0)
+		for l, n := &in.Organisation.Limits, 0; n < 6; n++ {
+			of := []*int{&l.Visitor, &l.Agent, &l.Channel, &l.Admin, &l.Operator, &l.Job}[n]
+			*of = max(*of, 0)
+		}
 		if in.Subject.Organisation == "" {
 			in.Subject.Organisation = "o1" // every record lies in a log
 		}

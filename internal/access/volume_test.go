@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/internal/access"
+	"counterfoil/internal/chat"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/relay/relaytest"
 	"counterfoil/policy"
@@ -192,5 +193,43 @@ func TestWhatWasReleasedLongAgoOrNotAtAllDoesNotCount(t *testing.T) {
 	now = now.Add(time.Hour)
 	if n := reserve(true); n != 0 {
 		t.Errorf("%d after an hour", n)
+	}
+}
+
+func TestEachOrganisationHasLimitsOfItsOwnWithinTheBoundsOfThePolicy(t *testing.T) {
+	s := newScene(t, relaytest.Options{})
+	foreign := newScene(t, relaytest.Options{DB: s.DB})
+	must(t, s.Store.SetLimits(t.Context(), s.Organisation.ID, chat.Limits{Visitor: 20, Agent: 30}))
+	s, foreign = s.now(t), foreign.now(t)
+	before := len(s.Entries(t))
+	n := 0
+	for ; n < 25; n++ {
+		if err := s.shown(t, s.Readers); err != nil {
+			isVolume(t, err)
+			break
+		}
+		must(t, foreign.shown(t, foreign.Readers))
+	}
+	if n != 20 {
+		t.Errorf("%d were shown, the organisation's limit is 20", n)
+	}
+	entries := s.Entries(t)
+	if len(entries) != before+21 {
+		t.Fatalf("%d records, %d before", len(entries), before)
+	}
+	last := entries[len(entries)-1]
+	in, err := access.InputOf(last)
+	must(t, err)
+	if in.Organisation.Limits != (policy.Limits{Visitor: 20, Agent: 30}) || in.Actor.Recent != 20 {
+		t.Errorf("the record says %+v", in)
+	}
+
+	operator := principal.NewOperator(s.Organisation.ID, "root")
+	must(t, s.Gate.ChangeLimits(t.Context(), operator, s.Organisation.ID, chat.Limits{Admin: 50}))
+	if err := s.Gate.ChangeLimits(t.Context(), operator, s.Organisation.ID, chat.Limits{Admin: 50, Visitor: 19}); !errors.Is(err, access.ErrDenied) || !strings.Contains(err.Error(), "limit_out_of_bounds") {
+		t.Errorf("a limit below the least: %v", err)
+	}
+	if _, last := denials(t, s.World); !slices.Equal(last.Reasons, []string{"limit_out_of_bounds"}) || last.Facts["organisation.limits.visitor"] != "19" || last.Facts["organisation.limits.admin"] != "50" {
+		t.Errorf("the denial says %v with %v", last.Reasons, last.Facts)
 	}
 }

@@ -66,6 +66,13 @@ type Settings struct {
 	ShareVisitorEmail bool // the agent who joins sees the visitor's email and phone plain, otherwise masked
 	CreateAgents      bool // the first Join of an unknown agent makes a profile
 	NameInChannel     bool // "joined by" on the channel card bears the name plain, otherwise masked
+	Limits            Limits
+}
+
+// Limits are how much may be disclosed within an hour to one actor of a kind, where the organisation has a number of its own; 0 where it
+// has none, and what the policy has as usual counts.
+type Limits struct {
+	Visitor, Agent, Channel, Admin, Operator, Job int
 }
 
 // Widget is one place on a website where visitors may write.

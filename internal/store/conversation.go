@@ -111,7 +111,8 @@ func (s *Store) Session(ctx context.Context, tokenHash [sha256.Size]byte) (Sessi
 
 const sqlConversation = `select c.widget_id, c.visitor_id, coalesce(c.agent_id, '00000000-0000-0000-0000-000000000000'), c.state, c.language, c.last_seq, c.opened_at, coalesce(c.closed_by, ''),
 	coalesce(c.card_thread, ''), coalesce(c.card_activity, ''), coalesce(c.card_service, ''), coalesce(c.intro_activity, ''),
-	o.share_visitor_email, o.create_agents, o.name_in_channel
+	o.share_visitor_email, o.create_agents, o.name_in_channel,
+	coalesce(o.limit_visitor, 0), coalesce(o.limit_agent, 0), coalesce(o.limit_channel, 0), coalesce(o.limit_admin, 0), coalesce(o.limit_operator, 0), coalesce(o.limit_job, 0)
 	from chat.conversation c join chat.organisation o using (organisation_id)
 	where c.organisation_id = $1 and c.conversation_id = $2`
 
@@ -122,7 +123,8 @@ func (s *Store) Conversation(ctx context.Context, organisation, id uuid.UUID) (c
 	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
 		b.Queue(sqlConversation, organisation, id).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&c.Widget, &c.Visitor, &c.Agent, &c.State, &c.Language, &c.LastSeq, &c.OpenedAt, &c.ClosedBy,
-				&c.Thread, &c.Card, &c.ServiceURL, &c.Intro, &set.ShareVisitorEmail, &set.CreateAgents, &set.NameInChannel)
+				&c.Thread, &c.Card, &c.ServiceURL, &c.Intro, &set.ShareVisitorEmail, &set.CreateAgents, &set.NameInChannel,
+				&set.Limits.Visitor, &set.Limits.Agent, &set.Limits.Channel, &set.Limits.Admin, &set.Limits.Operator, &set.Limits.Job)
 		})
 	})
 	if err != nil {

@@ -195,7 +195,7 @@ func TestTheCheckOfStatementsFindsMissingRights(t *testing.T) {
 }
 
 // schemas are those with tables of ours.
-const schemas = `array['chat', 'euii', 'audit', 'access', 'console']`
+const schemas = `array['chat', 'euii', 'audit', 'access', 'console', 'auditor']`
 
 // rows runs a query as superuser and gives each row as its values joined by blanks.
 func rows(t *testing.T, conn *pgx.Conn, sql string) []string {
@@ -264,6 +264,13 @@ func TestTheRolesCanDoNoMoreThanTheyMust(t *testing.T) {
 		where n.nspname = any(`+schemas+`) and r.rolcanlogin`)
 	none("memberships of the roles", `select m.rolname::text from pg_auth_members a join pg_roles r on r.oid = a.roleid join pg_roles m on m.oid = a.member
 		where (r.rolname like 'counterfoil\_%' or m.rolname like 'counterfoil\_%') and not m.rolsuper`)
+	none("roles that may log in besides service and retention", `select rolname::text from pg_roles where rolname like 'counterfoil%' and rolcanlogin and rolname not in ('counterfoil_service', 'counterfoil_retention')`)
+	none("functions that an auditor may run", `select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+		where n.nspname = any(`+schemas+`) and has_schema_privilege('counterfoil_auditor', n.oid, 'usage') and has_function_privilege('counterfoil_auditor', p.oid, 'execute')`)
+	none("rights of auditors but to read the views", `select table_schema || '.' || table_name || ' ' || privilege_type from information_schema.role_table_grants
+		where grantee = 'counterfoil_auditor' and not (table_schema = 'auditor' and privilege_type = 'SELECT')`)
+	none("rights of the views but to read the log", `select table_schema || '.' || table_name || ' ' || privilege_type from information_schema.role_table_grants
+		where grantee = 'counterfoil_views' and grantor <> grantee and not (table_schema = 'audit' and privilege_type = 'SELECT')`)
 	none("functions that run as their owner with a search path of the caller's", `select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 		where n.nspname = any(`+schemas+`) and p.prosecdef and not coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']`)
 	none("functions that everybody may run", `select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace

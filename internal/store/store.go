@@ -64,7 +64,8 @@ func queueValues(b *pgx.Batch, sealed []euii.Sealed) {
 	}
 }
 
-const sqlOrganisations = `select organisation_id, name, tenant_id, log_origin, language, share_visitor_email, create_agents, name_in_channel
+const sqlOrganisations = `select organisation_id, name, tenant_id, log_origin, language, share_visitor_email, create_agents, name_in_channel,
+	limit_visitor, limit_agent, limit_channel, limit_admin, limit_operator, limit_job
 	from access.organisations()`
 
 // Organisations lists all organisations, oldest first.
@@ -74,7 +75,9 @@ func (s *Store) Organisations(ctx context.Context) ([]chat.Organisation, error) 
 		return nil, fmt.Errorf("list organisations: %w", err)
 	}
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o chat.Organisation, err error) {
-		err = row.Scan(&o.ID, &o.Name, &o.Tenant, &o.Origin, &o.Language, &o.Settings.ShareVisitorEmail, &o.Settings.CreateAgents, &o.Settings.NameInChannel)
+		l := &o.Settings.Limits
+		err = row.Scan(&o.ID, &o.Name, &o.Tenant, &o.Origin, &o.Language, &o.Settings.ShareVisitorEmail, &o.Settings.CreateAgents, &o.Settings.NameInChannel,
+			&l.Visitor, &l.Agent, &l.Channel, &l.Admin, &l.Operator, &l.Job)
 		return o, err
 	})
 	if err != nil {
@@ -103,6 +106,20 @@ func (s *Store) CreateOrganisation(ctx context.Context, o chat.Organisation, wra
 	}
 	if err != nil {
 		return fmt.Errorf("create organisation: %w", err)
+	}
+	return nil
+}
+
+const sqlSetLimits = `update chat.organisation set limit_visitor = nullif($2, 0), limit_agent = nullif($3, 0), limit_channel = nullif($4, 0),
+	limit_admin = nullif($5, 0), limit_operator = nullif($6, 0), limit_job = nullif($7, 0) where organisation_id = $1`
+
+// SetLimits gives an organisation these limits.
+func (s *Store) SetLimits(ctx context.Context, organisation uuid.UUID, l chat.Limits) error {
+	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
+		b.Queue(sqlSetLimits, organisation, l.Visitor, l.Agent, l.Channel, l.Admin, l.Operator, l.Job)
+	})
+	if err != nil {
+		return fmt.Errorf("set limits: %w", err)
 	}
 	return nil
 }

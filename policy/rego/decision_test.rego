@@ -91,6 +91,47 @@ test_every_kind_of_actor_has_a_limit if {
 	}
 }
 
+test_an_organisation_has_limits_of_its_own if {
+	tight := object.union(good, {"organisation": {"limits": {"visitor": 50}}})
+	counterfoil.decision.allow with input as object.union(tight, {"actor": {"recent": 49}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(tight, {"actor": {"recent": 50}})
+	wide := object.union(good, {"organisation": {"limits": {"visitor": 3000}}})
+	counterfoil.decision.allow with input as object.union(wide, {"actor": {"recent": 2999}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(wide, {"actor": {"recent": 3000}})
+}
+
+test_the_limits_of_other_kinds_do_not_matter if {
+	others := object.union(good, {"organisation": {"limits": {"agent": 20, "admin": 2000}}})
+	counterfoil.decision.allow with input as object.union(others, {"actor": {"recent": 999}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(others, {"actor": {"recent": 1000}})
+}
+
+test_a_limit_beyond_the_most_counts_as_the_most if {
+	beyond := object.union(good, {"organisation": {"limits": {"visitor": 1000000}}})
+	counterfoil.decision.allow with input as object.union(beyond, {"actor": {"recent": 4999}})
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(beyond, {"actor": {"recent": 5000}})
+}
+
+test_a_limit_below_zero_lets_nothing_through if {
+	counterfoil.decision.reasons == {"volume_limit"} with input as object.union(good, {"organisation": {"limits": {"visitor": -1}}})
+}
+
+test_limits_are_set_within_bounds_only if {
+	act := object.union(questions.nobody, {"actor": {"kind": "operator", "ref": "root"}, "purpose": "administer", "audience": "service"})
+	counterfoil.decision.allow with input as act
+	every kind, bounds in counterfoil.limits {
+		every number in [bounds.least, bounds.most] {
+			counterfoil.decision.allow with input as object.union(act, {"organisation": {"limits": {kind: number}}})
+		}
+	}
+	every wrong in [
+		{"visitor": 19}, {"visitor": 5001}, {"agent": 19}, {"agent": 50001}, {"channel": 19}, {"channel": 500001},
+		{"admin": -1}, {"admin": 2001}, {"operator": -1}, {"operator": 5001}, {"job": 999}, {"job": 10000001},
+	] {
+		counterfoil.decision.reasons == {"limit_out_of_bounds"} with input as object.union(act, {"organisation": {"limits": wrong}})
+	}
+}
+
 test_what_discloses_nothing_is_not_limited if {
 	question := object.union(questions.admin_of_agent, {
 		"actor": {"recent": 100000},

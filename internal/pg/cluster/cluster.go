@@ -2,7 +2,7 @@
 //
 // Its promise: the server belongs to this process and to nobody else. It listens on no network address; its socket lies
 // in a directory only its own user and root may enter; it admits the operating system user who started the service, as
-// the roles in [Roles] and as [Superuser], and nobody else. It runs with fsync, checksums and full page writes, never as
+// the roles in [Roles] and as [Superuser], auditors by their password, and nobody else. It runs with fsync, checksums and full page writes, never as
 // root, writes no statement and no value to its log, ends when this process ends (however that happens), and recovers on
 // the next start from whatever was left behind.
 package cluster
@@ -56,7 +56,7 @@ var ErrInUse = errors.New("data directory in use by another process")
 // Roles returns the login roles that the service's operating system user may take over the socket, besides [Superuser].
 // Migrations create them; the map that admits them needs their names beforehand.
 func Roles() []string {
-	return []string{"counterfoil_service", "counterfoil_auditor", "counterfoil_retention", "counterfoil_migrate"}
+	return []string{"counterfoil_service", "counterfoil_retention"}
 }
 
 // Options tells [Start] where and how.
@@ -675,7 +675,7 @@ func (c *Cluster) writeConfig() error {
 	}
 	return errors.Join(
 		c.writeConf("pg_ident.conf", ident.String()),
-		c.writeConf("pg_hba.conf", "local all all peer map=counterfoil\n"),
+		c.writeConf("pg_hba.conf", "local all +counterfoil_auditor scram-sha-256\nlocal all all peer map=counterfoil\n"),
 		c.writeConf("postgresql.conf", settings),
 	)
 }

@@ -53,6 +53,7 @@ func Examine(ctx context.Context, conn *pgx.Conn, expected, service string) (Rep
 		{"roles", func(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
 			return roles(ctx, conn, r, name, service)
 		}},
+		{"outside auditors", auditors},
 		{"who may connect from where", admission},
 		{"superusers at work", superusers},
 		{"what the server logs", logging},
@@ -156,12 +157,30 @@ func roles(ctx context.Context, conn *pgx.Conn, r *Report, name, service string)
 			(rolbypassrls, 'see all organisations (bypassrls)')) as p(has, w) where rolname like 'counterfoil\_%' and has
 		union all select 'the owner ' || rolname || ' can log in' from pg_authid where rolname in ('counterfoil_chat', 'counterfoil_euii', 'counterfoil_audit', 'counterfoil_access') and rolcanlogin
 		union all select 'the role ' || m.rolname || ' is a member of ' || g.rolname from pg_auth_members a join pg_authid g on g.oid = a.roleid join pg_authid m on m.oid = a.member
-			where g.rolname like 'counterfoil\_%' and not m.rolsuper
+			where g.rolname like 'counterfoil\_%' and not m.rolsuper and not (g.rolname = 'counterfoil_auditor' and m.rolname like `+anAuditor+`)
 		union all select 'the role ' || m.rolname || ' is a member of ' || g.rolname from pg_auth_members a join pg_authid g on g.oid = a.roleid join pg_authid m on m.oid = a.member
-			where m.rolname = $1 and g.rolname not like 'counterfoil\_%'
-		union all select 'the password of ' || rolname || ' is kept as MD5' from pg_authid where rolname = $1 and rolpassword like 'md5%'`, service)
+			where (m.rolname = $1 or m.rolname like `+anAuditor+`) and g.rolname not like 'counterfoil\_%'
+		union all select 'the password of ' || rolname || ' is kept as MD5' from pg_authid where (rolname = $1 or rolname like `+anAuditor+`) and rolpassword like 'md5%'`, service)
 	return each(rows, err, func(what string) {
 		r.found(name, "alter role … with the opposite (nosuperuser, nologin, revoke ROLE from MEMBER); for a password: set password_encryption = 'scram-sha-256' and set it anew", "%s", what)
+	})
+}
+
+// anAuditor is what the logins of outside auditors look like. They are made and taken away as operators wish, so they are no part of the catalog.
+const anAuditor = `'counterfoil\_auditor\_%'`
+
+// auditors looks at the logins that may read the auditors' views here: each was made for a time, and that is not over.
+func auditors(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
+	var there bool
+	if err := conn.QueryRow(ctx, "select to_regclass('audit.auditor') is not null").Scan(&there); err != nil || !there { // the catalog says that it is missing
+		return err
+	}
+	rows, err := conn.Query(ctx, `select m.rolname || ' may read the log and is no auditor that was made on record' from pg_auth_members a join pg_authid g on g.oid = a.roleid join pg_authid m on m.oid = a.member
+			where g.rolname = 'counterfoil_auditor' and not m.rolsuper and has_database_privilege(m.oid, current_database(), 'connect')
+				and not exists (select from audit.auditor u where u.login = m.rolname)
+		union all select 'the time of the auditor ' || u.login || ' is over, and the login is still there' from audit.auditor u join pg_authid l on l.rolname = u.login where u.until <= now()`)
+	return each(rows, err, func(what string) {
+		r.found(name, "counterfoil auditor remove LOGIN; if it does not know the login, find out who made it, then: drop owned by LOGIN; drop role LOGIN", "%s", what)
 	})
 }
 
@@ -273,7 +292,7 @@ func each(rows pgx.Rows, err error, f func(string)) error {
 }
 
 // ours are the schemas whose every object is made by the migrations.
-const ours = "'chat', 'euii', 'audit', 'access', 'console', 'counterfoil'"
+const ours = "'chat', 'euii', 'audit', 'access', 'console', 'auditor', 'counterfoil'"
 
 // Catalog lists what of a database decides who may do what: one object a line, sorted, with monthly tables as one. A function's
 // body and a trigger's definition are in it by their hash.
@@ -286,24 +305,31 @@ acl as (
 	select 'grant: schema ' || n.nspname as what, n.nspacl as acl from pg_namespace n where n.nspname in (`+ours+`) or n.nspname = 'public'
 	union all select 'grant: ' || name || ' table', relacl from rel where relkind in ('r', 'p', 'v', 'm', 'f', 'S')
 	union all select 'grant: ' || name || ' column ' || a.attname, a.attacl from rel join pg_attribute a on a.attrelid = rel.oid where a.attacl is not null
-	union all select 'grant: ' || p.oid::regprocedure || ' function', coalesce(p.proacl, acldefault('f', p.proowner)) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in (`+ours+`))
+	union all select 'grant: ' || p.oid::regprocedure || ' function', coalesce(p.proacl, acldefault('f', p.proowner)) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in (`+ours+`)
+	union all select 'grant: ' || p.oid::regprocedure || ' function', coalesce(p.proacl, acldefault('f', p.proowner)) from pg_proc p
+		where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ '^(lo_|lowrite$|loread$|pg_(try_)?advisory_)'
+	union all select 'grant: database', coalesce(d.datacl, acldefault('d', d.datdba)) from pg_database d where d.datname = current_database())
 select line from (select distinct line from (
 	select 'schema: ' || n.nspname || ' owner ' || n.nspowner::regrole as line from pg_namespace n where n.nspname in (`+ours+`) and n.nspname <> 'counterfoil'
 	union all select 'table: ' || name || case when nspowned then '' else ' owner ' || relowner::regrole end || ' kind ' || relkind::text
 		from rel cross join lateral (select name like 'counterfoil.%' as nspowned) o where relkind in ('r', 'p', 'v', 'm', 'f')
 	union all select 'column: ' || name || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
 		from rel join pg_attribute a on a.attrelid = rel.oid left join pg_attrdef d on d.adrelid = rel.oid and d.adnum = a.attnum
-		where relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+		where relkind in ('r', 'p', 'v', 'm') and a.attnum > 0 and not a.attisdropped
+	union all select 'view: ' || name || ' shows ' || n.nspname || '.' || b.relname || '.' || a.attname from rel join pg_rewrite w on w.ev_class = rel.oid join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+		and d.refclassid = 'pg_class'::regclass and d.refobjid <> rel.oid join pg_class b on b.oid = d.refobjid join pg_namespace n on n.oid = b.relnamespace
+		join pg_attribute a on a.attrelid = b.oid and a.attnum = d.refobjsubid where rel.relkind in ('v', 'm')
 	union all select 'row security: ' || name || case when relrowsecurity then ' enabled' else ' disabled' end || case when relforcerowsecurity then ' forced' else '' end from rel where relkind in ('r', 'p')
 	union all select 'policy: ' || name || ' ' || p.polname || ' for ' || p.polcmd::text || ' to ' || (select string_agg(r::regrole::text, ',' order by r::regrole::text) from unnest(p.polroles) r)
-		|| coalesce(' using ' || pg_get_expr(p.polqual, p.polrelid), '') || coalesce(' with check ' || pg_get_expr(p.polwithcheck, p.polrelid), '') from rel join pg_policy p on p.polrelid = rel.oid
+		|| regexp_replace(coalesce(' using ' || pg_get_expr(p.polqual, p.polrelid), '') || coalesce(' with check ' || pg_get_expr(p.polwithcheck, p.polrelid), ''), '\s+', ' ', 'g') from rel join pg_policy p on p.polrelid = rel.oid
 	union all select 'trigger: ' || name || ' ' || t.tgname || ' enabled ' || t.tgenabled::text || ' runs ' || t.tgfoid::regproc || ' type ' || t.tgtype from rel join pg_trigger t on t.tgrelid = rel.oid where not t.tgisinternal
 	union all select 'function: ' || p.oid::regprocedure || ' returns ' || pg_get_function_result(p.oid) || ' owner ' || p.proowner::regrole || case when p.prosecdef then ' definer' else '' end || ' ' || l.lanname
 		|| coalesce(' settings ' || array_to_string(p.proconfig, '; '), '') || ' body ' || left(md5(p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '')), 12)
 		from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang where n.nspname in (`+ours+`)
 	union all select acl.what || ' to ' || case x.grantee when 0 then 'public' else x.grantee::regrole::text end || ' ' || x.privilege_type || case when x.is_grantable then ' with grant option' else '' end
 		from acl, aclexplode(acl.acl) x where x.grantee <> x.grantor and not exists (select from pg_roles s where s.oid = x.grantee and s.rolsuper)
-	union all select 'role: ' || rolname || case when rolcanlogin then ' can log in' else '' end from pg_roles where rolname like 'counterfoil\_%'
+			and not (acl.what = 'grant: database' and x.grantee in (select r.oid from pg_roles r where r.rolname like `+anAuditor+`))
+	union all select 'role: ' || rolname || case when rolcanlogin then ' can log in' else '' end from pg_roles where rolname like 'counterfoil\_%' and rolname not like `+anAuditor+`
 	union all select 'event trigger: ' || evtname from pg_event_trigger
 	union all select 'rule: ' || name || ' ' || r.rulename from rel join pg_rewrite r on r.ev_class = rel.oid where rel.relkind in ('r', 'p')
 	union all select 'extension: ' || extname from pg_extension where extname <> 'plpgsql'

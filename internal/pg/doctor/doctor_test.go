@@ -58,8 +58,9 @@ func examine(t *testing.T, conn *pgx.Conn) doctor.Report {
 const installKey = "insert into access.decision_key values (true, repeat('x', 64)::bytea, repeat('y', 64)::bytea)"
 
 func TestTheDoctorFindsNothingInADatabaseAsItShouldBe(t *testing.T) {
-	conn := pgtest.Database(t, migrations.FS).Superuser(t)
-	run(t, conn, installKey)
+	conn := pgtest.Private(t, migrations.FS).Superuser(t)
+	run(t, conn, installKey, "insert into audit.head values ('6b0f8e4c-7d1e-4a6e-9a55-000000000001', 'o', 0, '', '', 'epoch')",
+		"select audit.admit_auditor('6b0f8e4c-7d1e-4a6e-9a55-000000000001', 'counterfoil_auditor_x', now() + '1 day', 'SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy')")
 	if r := examine(t, conn); len(r.Findings) > 0 || len(r.Checks) < 9 {
 		t.Errorf("%d checks found %+v", len(r.Checks), r.Findings)
 	}
@@ -87,6 +88,10 @@ func TestTheDoctorFinds(t *testing.T) {
 		"a table that was added":                     {"create table chat.mine (i int)", "chat.mine"},
 		"a column that was added":                    {"alter table chat.visitor add column name text", "chat.visitor.name text"},
 		"a rule that rewrites":                       {"create rule gone as on delete to chat.visitor do instead nothing", "chat.visitor gone"},
+		"a view that shows more":                     {"create or replace view auditor.node as select n.organisation_id as log_id, n.level, n.idx, (select k.wrapped from euii.key k limit 1) as hash from audit.node n", "auditor.node shows euii.key.wrapped"},
+		"a view of somebody else's":                  {"alter view auditor.record owner to postgres", "auditor.record owner postgres"},
+		"everybody may connect":                      {"do $$ begin execute format('grant connect on database %I to public', current_database()); end $$", "database to public CONNECT"},
+		"locks for everybody":                        {"grant execute on function pg_advisory_lock(bigint) to public", "pg_advisory_lock(bigint) function to public EXECUTE"},
 		"an extension":                               {"create extension if not exists pgcrypto", "pgcrypto"},
 		"a month that is missing":                    {"do $$ declare m text := to_char((now() at time zone 'UTC') + interval '1 month', 'YYYY_MM'); begin execute format('drop table audit.search_%s', m); end $$", "no table for the records of"},
 		"a decision key that is missing":             {"delete from access.decision_key", "none is installed"},
@@ -119,14 +124,22 @@ func TestTheDoctorFindsInAServer(t *testing.T) {
 	run(t, conn, installKey)
 	second := db.Superuser(t)
 	run(t, second, "set application_name = 'psql'")
+	const connect = "grant connect on database test_1 to counterfoil_auditor_x" // the only one of this server
 	for name, test := range map[string]struct{ do, undo, want string }{
 		"a superuser":                 {"alter role counterfoil_service superuser", "alter role counterfoil_service nosuperuser", "counterfoil_service may do anything"},
 		"a role that sees everybody":  {"alter role counterfoil_service bypassrls", "alter role counterfoil_service nobypassrls", "see all organisations"},
 		"an owner who can log in":     {"alter role counterfoil_euii login", "alter role counterfoil_euii nologin", "owner counterfoil_euii can log in"},
 		"a member of an owner":        {"grant counterfoil_access to counterfoil_service", "revoke counterfoil_access from counterfoil_service", "counterfoil_service is a member of counterfoil_access"},
 		"a member of a powerful role": {"grant pg_read_all_data to counterfoil_service", "revoke pg_read_all_data from counterfoil_service", "member of pg_read_all_data"},
-		"a password kept as MD5":      {"set password_encryption = 'md5'; alter role counterfoil_service password 'a secret'", "alter role counterfoil_service password null", "kept as MD5"},
-		"another superuser at work":   {"select 1", "select 1", "over the socket (psql) is connected"},
+		"an auditor nobody admitted": {
+			"create role counterfoil_auditor_x login in role counterfoil_auditor; " + connect, "drop owned by counterfoil_auditor_x; drop role counterfoil_auditor_x", "counterfoil_auditor_x may read the log and is no auditor that was made on record"},
+		"an auditor whose time is over": {
+			"create role counterfoil_auditor_x login in role counterfoil_auditor; insert into audit.auditor values (gen_random_uuid(), 'counterfoil_auditor_x', now())",
+			"drop role counterfoil_auditor_x; delete from audit.auditor", "the time of the auditor counterfoil_auditor_x is over"},
+		"an auditor with more rights":   {"create role counterfoil_auditor_x login in role pg_monitor", "drop role counterfoil_auditor_x", "counterfoil_auditor_x is a member of pg_monitor"},
+		"the auditors' role can log in": {"alter role counterfoil_auditor login", "alter role counterfoil_auditor nologin", "role: counterfoil_auditor can log in"},
+		"a password kept as MD5":        {"set password_encryption = 'md5'; alter role counterfoil_service password 'a secret'", "alter role counterfoil_service password null", "kept as MD5"},
+		"another superuser at work":     {"select 1", "select 1", "over the socket (psql) is connected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, sql := range strings.Split(test.do, "; ") {

@@ -216,8 +216,14 @@ func (s *server) database(t testing.TB, fsys fs.FS) *Instance {
 	s.databases++
 	name := fmt.Sprintf("test_%d", s.databases)
 	s.mu.Unlock()
-	if err := s.admin(ctx, "create database "+name+" template "+template); err != nil {
-		t.Fatalf("pgtest: %v", err)
+	for _, sql := range []string{
+		"create database " + name + " template " + template,
+		// A copy has everything of its template but who may connect.
+		"update pg_database set datacl = (select t.datacl from pg_database t where t.datname = '" + template + "') where datname = '" + name + "'",
+	} {
+		if err := s.admin(ctx, sql); err != nil {
+			t.Fatalf("pgtest: %v", err)
+		}
 	}
 	t.Cleanup(func() {
 		// A test that killed its private server has nothing to drop.
