@@ -3,7 +3,7 @@ package demo_test
 import (
 	"errors"
 	"os"
-	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,7 +74,7 @@ func TestPolicyDecidesOnAMadeUpQuestionAsItsRecordSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		d, err := engine.Decide(t.Context(), in)
-		if err != nil || string(d.Outcome()) != e.Decision || d.Rule() != e.Rule || len(e.Reasons) > 0 && !reflect.DeepEqual(d.Reasons(), e.Reasons) {
+		if err != nil || string(d.Outcome()) != e.Decision || d.Rule() != e.Rule || len(e.Reasons) > 0 && !slices.Equal(d.Reasons(), e.Reasons) {
 			t.Fatalf("record %d says %s by %s, and policy %s by %s (%v)", e.Seq, e.Decision, e.Rule, d.Outcome(), d.Rule(), err)
 		}
 	}
