@@ -575,6 +575,9 @@ func (s *service) prepareDemo(ctx context.Context) (*tryOut, error) {
 	return d, nil
 }
 
+// demoPause lies between what is made up and what happens, so that the last hour tells the truth.
+const demoPause = time.Hour
+
 // demoMonth makes up what happened before the try-out, if this program owns the database.
 func (s *service) demoMonth(ctx context.Context, o chat.Organisation) error {
 	if s.ownerURL == "" {
@@ -585,7 +588,7 @@ func (s *service) demoMonth(ctx context.Context, o chat.Organisation) error {
 		return fmt.Errorf("connect as the owner of the database: %w", err)
 	}
 	defer owner.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is lost with it
-	entries, err := demo.Month(ctx, s.heart.policies.engine, o.ID, time.Now())
+	entries, err := demo.Month(ctx, s.heart.policies.engine, o.ID, time.Now().Add(-demoPause))
 	if err != nil {
 		return err
 	}
