@@ -235,12 +235,14 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		_ = hub.Drain(ctx)
 	})
 	admins, err := console.New(console.Config{
-		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger,
+		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(),
 		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 	})
 	if err != nil {
 		return err
 	}
+	s.background(admins.Run)
 	inside := chi.NewRouter()
 	inside.Use(telemetry.Requests(s.logger, s.tracer))
 	admins.Routes(inside)
