@@ -60,6 +60,7 @@ type Server struct {
 	verifier *verifier
 
 	reports *rate.Limiter // of violations
+	paces   paces         // of programs
 }
 
 // New makes a Server.
@@ -108,6 +109,8 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/events/{seq}", s.signedIn(s.event))
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
+	s.tokenRoutes(r)
+	s.apiRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -410,7 +413,7 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
-	"integrity": "integrity", "verifying": "verifying"}
+	"integrity": "integrity", "verifying": "verifying", "tokens": "tokens", "token-made": "tokenMade"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
