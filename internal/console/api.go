@@ -87,7 +87,7 @@ func (s *Server) program(next func(http.ResponseWriter, *http.Request, principal
 			if err := s.cfg.Desk.Refused(r.Context(), from, len(s.cfg.Through(r))); err != nil {
 				s.cfg.Logger.ErrorContext(r.Context(), "record refused request", "error", err)
 			}
-			web.Problem(w, http.StatusForbidden, "address_not_admitted", "The address you ask from is on no allowlist. Have a security administrator add it.")
+			web.Problem(w, http.StatusForbidden, "address_not_admitted", "This address is not admitted: it is on no allowlist. Have a security administrator add it.")
 			return
 		}
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
