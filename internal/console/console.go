@@ -28,6 +28,7 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/policy"
 )
 
 // Config is what the console is made of; every field is needed.
@@ -42,6 +43,7 @@ type Config struct {
 
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
+	Policy     *policy.Engine // which the gate asks
 }
 
 // Server answers the console's requests.
@@ -100,6 +102,7 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
@@ -305,6 +308,7 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
 }
 
@@ -389,7 +393,7 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 
 // titles are the texts by which pages are told apart in a window's list of tabs.
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
-	"integrity": "integrity", "verifying": "verifying"}
+	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
