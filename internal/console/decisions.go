@@ -155,6 +155,10 @@ func (s *Server) simulate(w http.ResponseWriter, r *http.Request, v visit, admin
 		s.showPolicy(w, r, v, admin, status, "simulate", page, path)
 	}
 	if query.Get("record") == "" {
+		if _, _, err := s.read(r, admin, "console.simulate", nil); err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
 		show(http.StatusOK, "")
 		return
 	}
@@ -526,14 +530,16 @@ const (
 func (s *Server) replay(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	candidate, _ := s.cfg.Policy.Candidate()
 	var page replayPage
-	if candidate == nil {
-		s.showPolicy(w, r, v, admin, http.StatusOK, "replay", page, "/policy/replay")
-		return
+	if candidate != nil {
+		page.Candidate = candidate.Revision()
 	}
-	page.Candidate = candidate.Revision()
 	head, first, err := s.read(r, admin, "console.replay", map[string]string{"other": page.Candidate})
 	if err != nil {
 		s.trouble(w, r, v, err)
+		return
+	}
+	if candidate == nil {
+		s.showPolicy(w, r, v, admin, http.StatusOK, "replay", page, "/policy/replay")
 		return
 	}
 	until := s.cfg.Now().Add(replayTime)
