@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
@@ -29,9 +30,10 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/policy"
 )
 
-// Config is what the console is made of; every field is needed.
+// Config is what the console is made of; every field but MadeUp is needed.
 type Config struct {
 	Desk    *signin.Desk
 	Gate    *access.Gate
@@ -44,6 +46,9 @@ type Config struct {
 
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
+	Policy     *policy.Engine // which the gate asks
+
+	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -107,6 +112,7 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
@@ -324,6 +330,7 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
@@ -413,7 +420,7 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
-	"integrity": "integrity", "verifying": "verifying", "tokens": "tokens", "token-made": "tokenMade"}
+	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying", "tokens": "tokens", "token-made": "tokenMade"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
