@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -47,6 +48,9 @@ type Server struct {
 	csrf   *http.CrossOriginProtection
 
 	reports *rate.Limiter // of violations
+
+	stopping chan struct{} // closed when live tails are to end
+	stop     func()
 }
 
 // New makes a Server.
@@ -60,6 +64,8 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s.stopping = make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -93,6 +99,12 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/people", s.signedIn(s.showPeople))
+	r.Get("/people/{ref}", s.signedIn(s.person))
+	r.Get("/letters/{ref}", s.signedIn(s.letter))
+	r.Get("/who", s.signedIn(s.who))
+	r.Get("/live", s.signedIn(s.live))
+	r.Get(livePath, s.signedIn(s.stream))
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -120,9 +132,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if s.secure {
 			h.Set("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
 		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if r.URL.Path == livePath { // it has no end, and limits each of its steps
+			protected.ServeHTTP(w, r)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		protected.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -206,6 +222,11 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		case errors.Is(err, signin.ErrNoSession):
 			if r.Header.Get("HX-Request") == "true" { // the whole page goes there, not the part that was asked for
 				w.Header().Set("HX-Redirect", "/sign-in")
+				if r.URL.Path == livePath { // asked for again by a page that was left open
+					w.Header().Set("Content-Type", "text/event-stream")
+					_, _ = w.Write([]byte("event: end\ndata: \n\n")) // whoever asked may have gone
+					return
+				}
 				w.WriteHeader(http.StatusNoContent)
 				return
 			}
@@ -297,10 +318,19 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/live", "live"},
+	{"/people", "people"},
+	{"/who", "who"},
 }
 
 // Sections are what one can go to from here.
 func (v view) Sections() []section { return sections }
+
+// With is the same view of another page, for a part of it.
+func (v view) With(page any) view {
+	v.Page = page
+	return v
+}
 
 // Themes are the choices of colours.
 func (v view) Themes() []string { return []string{"", "light", "dark"} }
@@ -379,12 +409,14 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 }
 
 // titles are the texts by which pages are told apart in a window's list of tabs.
-var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events"}
+var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events", "live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
 	case messagePage:
 		name = p.Name
+	case personPage:
+		return p.Name
 	case eventPage:
 		return fmt.Sprintf("%s %d", word(lang, "record"), p.Seq)
 	default:

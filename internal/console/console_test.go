@@ -46,6 +46,7 @@ type site struct {
 	*relaytest.World
 	t       *testing.T
 	desk    *signin.Desk
+	server  *console.Server
 	routes  chi.Routes
 	handler http.Handler
 	from    netip.Addr
@@ -67,7 +68,7 @@ func newSite(t *testing.T, address string) *site {
 	must(t, err)
 	r := chi.NewRouter()
 	c.Routes(r)
-	s.routes, s.handler = r, r
+	s.server, s.routes, s.handler = c, r, r
 	return s
 }
 

@@ -21,9 +21,10 @@ import (
 // search is what a page of the log looks for.
 type search struct {
 	Filter   filter.Filter // as it was written
-	sought   filter.Filter // with references, as it is recorded
-	readings bool          // readings of the log are shown too
-	hiding   bool          // some are not
+	sought   filter.Filter // with references
+	recorded string
+	readings bool // readings of the log are shown too
+	hiding   bool // some are not
 	now      time.Time
 	queries  []pglog.Query
 }
@@ -39,7 +40,7 @@ func (s *Server) seek(r *http.Request, admin principal.Admin) (search, error) {
 	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err != nil {
 		return found, err
 	}
-	if found.sought, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
+	if found.sought, found.recorded, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
 		return found, err
 	}
 	found.hiding = !found.readings && !slices.ContainsFunc([]string{filter.Action, filter.Kind, filter.Actor, filter.Person, filter.Address, filter.Network}, found.sought.Names)
