@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -90,6 +92,42 @@ func (all Publishers) Published(ctx context.Context, origin string) ([]Published
 		found = append(found, at)
 	}
 	return found, nil
+}
+
+// Status is what one publisher knows of a log without asking anybody.
+type Status struct {
+	Where     string
+	Published uint64
+	Any       bool      // that much was published, be it nothing
+	Cosigned  time.Time // when a witness last saw what is there; zero if none did
+	Problem   error     // why nothing is released, or it is not known yet
+}
+
+// Status says how far every destination is with a log.
+func (all Publishers) Status(organisation uuid.UUID, origin string) []Status {
+	var found []Status
+	for _, p := range all {
+		p.mu.RLock()
+		s := p.logs[organisation]
+		at := Status{Where: p.To.Where(origin), Published: s.published, Any: s.any, Cosigned: s.cosigned, Problem: s.fault}
+		if at.Problem == nil {
+			at.Problem = p.unseen[organisation]
+		}
+		p.mu.RUnlock()
+		found = append(found, at)
+	}
+	return found
+}
+
+// Kept reads the checkpoint of a size of the log called origin, if it was kept at one of the destinations; nil if at none.
+func (all Publishers) Kept(ctx context.Context, origin string, size uint64) ([]byte, error) {
+	for _, p := range all {
+		signed, _, err := p.To.Seen(ctx, origin, fmt.Sprintf("checkpoints/%d", size))
+		if err != nil || signed != nil {
+			return signed, err
+		}
+	}
+	return nil, nil
 }
 
 // Verified is what was found out about what lies at one destination of a log.

@@ -17,6 +17,7 @@ import (
 	"counterfoil/audit/publish"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/config"
+	"counterfoil/internal/console"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 )
@@ -81,6 +82,15 @@ func (h *heart) checkBucket(ctx context.Context, logger *slog.Logger) error {
 		}
 	}
 	return nil
+}
+
+// outside is what the console says of the witness.
+func (h *heart) outside() console.Outside {
+	o := console.Outside{Require: h.config.Witness.Policy == config.WitnessRequire, MaxAge: h.config.Witness.MaxAge}
+	if w := h.publishers[0].Witness; w != nil {
+		o.Witness = w.Name()
+	}
+	return o
 }
 
 // published gives the newest checkpoint of a log that was published anywhere, if there is one that the present key has signed.

@@ -24,7 +24,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -35,9 +37,17 @@ type Config struct {
 	Desk    *signin.Desk
 	Gate    *access.Gate
 	Log     *pglog.Log
-	URL     string                         // where the console is reached, such as https://console.example
-	Address func(*http.Request) netip.Addr // the address a request comes from, behind whatever proxies are trusted
+	URL     string                           // where the console is reached, such as https://console.example
+	Address func(*http.Request) netip.Addr   // the address a request comes from, behind whatever proxies are trusted
+	Through func(*http.Request) []netip.Addr // those proxies, the nearest last
 	Logger  *slog.Logger
+	Now     func() time.Time
+
+	Publishers publish.Publishers // what is known of the logs outside the database
+	Outside    Outside
+
+	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
+	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
 }
 
 // Server answers the console's requests.
@@ -46,6 +56,9 @@ type Server struct {
 	assets *assets
 	secure bool // reached with https; otherwise on loopback, which config sees to
 	csrf   *http.CrossOriginProtection
+	acts   map[string]http.HandlerFunc // what administrators do, by path
+
+	verifier *verifier
 
 	reports *rate.Limiter // of violations
 
@@ -63,7 +76,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
@@ -105,6 +118,8 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/who", s.signedIn(s.who))
 	r.Get("/live", s.signedIn(s.live))
 	r.Get(livePath, s.signedIn(s.stream))
+	s.integrityRoutes(r)
+	s.accessRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -163,7 +178,8 @@ type visit struct {
 	admissions []ipallow.Admission
 	token      string // from the cookie; empty without one
 	lang       string
-	theme      string // light or dark; empty is what the system has
+	theme      string   // light or dark; empty is what the system has
+	banners    []banner // of who is signed in
 }
 
 func (s *Server) visit(r *http.Request) visit {
@@ -201,6 +217,9 @@ func (s *Server) admitted(admit func(context.Context, netip.Addr) ([]ipallow.Adm
 			}
 		}
 		s.cfg.Logger.WarnContext(r.Context(), "refused: the address is on no allowlist", "known", v.from.IsValid())
+		if err := s.cfg.Desk.Refused(r.Context(), v.from, len(s.cfg.Through(r))); err != nil {
+			s.cfg.Logger.ErrorContext(r.Context(), "record refused request", "error", err)
+		}
 		// The page brings its style along, for nothing else is answered to this address.
 		s.renderAs(w, v, http.StatusForbidden, "message", messagePage{Name: "refused", Address: shown(v.from)}, view{Inline: template.CSS(s.assets.style.content)})
 	}
@@ -234,6 +253,10 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		case err != nil:
 			s.trouble(w, r, v, err)
 		default:
+			if v.banners, err = s.banners(r, v.lang, admin); err != nil {
+				s.trouble(w, r, v, err)
+				return
+			}
 			next(w, r, v, admin)
 		}
 	})
@@ -307,6 +330,7 @@ type view struct {
 	Path               string       // where this page is; empty where it cannot be asked for again
 	Handle             string       // who is signed in; empty when nobody is
 	Inline             template.CSS // in place of the style sheet
+	Banners            []banner
 	Page               any
 }
 
@@ -321,6 +345,10 @@ var sections = []section{
 	{"/live", "live"},
 	{"/people", "people"},
 	{"/who", "who"},
+	{"/integrity", "integrity"},
+	{"/approvals", "approvals"},
+	{"/allowlist", "allowlist"},
+	{"/access", "accessTitle"},
 }
 
 // Sections are what one can go to from here.
@@ -409,7 +437,11 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 }
 
 // titles are the texts by which pages are told apart in a window's list of tabs.
-var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events", "live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
+var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
+	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
+	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
+	"integrity": "integrity", "verifying": "verifying",
+	"live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
@@ -427,6 +459,9 @@ func title(lang, name string, page any) string {
 
 // renderAs makes a whole page before it sends any of it.
 func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name string, page any, as view) {
+	if as.Handle != "" {
+		as.Banners = v.banners
+	}
 	as.Lang, as.Theme, as.Page, as.Nonce, as.Title = v.lang, v.theme, page, rand.Text(), title(v.lang, name, page)
 	as.Style, as.SetUp = "/assets/"+s.assets.style.name, "/assets/"+s.assets.setUp.name
 	for _, script := range s.assets.scripts {
