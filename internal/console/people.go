@@ -26,8 +26,8 @@ const (
 	trendSteps = 24
 )
 
-// person is somebody, or a pair of whom one asked for the other, with what the log says of them.
-type person struct {
+// tally is somebody, or a pair of whom one asked for the other, with what the log says of them.
+type tally struct {
 	Actor, Subject    audit.Party
 	Who, About        string // handles
 	N, Masked, Denied int64
@@ -38,7 +38,7 @@ type person struct {
 }
 
 // Outcome tells apart pairs to which something was denied or masked.
-func (p person) Outcome() string {
+func (p tally) Outcome() string {
 	switch {
 	case p.Denied > 0:
 		return audit.DecisionDeny
@@ -49,14 +49,14 @@ func (p person) Outcome() string {
 }
 
 // Ref is the reference of who is listed by one side alone.
-func (p person) Ref() string { return cmp.Or(p.Actor.Ref, p.Subject.Ref) }
+func (p tally) Ref() string { return cmp.Or(p.Actor.Ref, p.Subject.Ref) }
 
 // Handle is how he is shown.
-func (p person) Handle() string { return cmp.Or(p.Who, p.About) }
+func (p tally) Handle() string { return cmp.Or(p.Who, p.About) }
 
 // counted is a list of people and from how many records it was made.
 type counted struct {
-	People  []person
+	People  []tally
 	Records string
 	Partly  bool // there are more records in this time than were looked at
 }
@@ -106,7 +106,7 @@ func (s *Server) people(ctx context.Context, lang string, admin principal.Admin,
 		return sum[b].LastAt.Compare(sum[a].LastAt)
 	})
 	for _, k := range order[:min(len(order), peopleShown)] {
-		p, err := personOf(lang, *sum[k], f)
+		p, err := tallyOf(lang, *sum[k], f)
 		if err != nil {
 			return out, err
 		}
@@ -116,13 +116,13 @@ func (s *Server) people(ctx context.Context, lang string, admin principal.Admin,
 	return out, nil
 }
 
-// personOf puts a count into words.
-func personOf(lang string, c pglog.Pair, f search) (person, error) {
+// tallyOf puts a count into words.
+func tallyOf(lang string, c pglog.Pair, f search) (tally, error) {
 	last, err := audit.ParseEntry(c.Last)
 	if err != nil {
-		return person{}, fmt.Errorf("the log in the database is damaged: %w", err)
+		return tally{}, fmt.Errorf("the log in the database is damaged: %w", err)
 	}
-	p := person{N: c.N, Masked: c.Masked, Denied: c.Denied, FirstAt: c.FirstAt.UTC(), LastAt: c.LastAt.UTC()}
+	p := tally{N: c.N, Masked: c.Masked, Denied: c.Denied, FirstAt: c.FirstAt.UTC(), LastAt: c.LastAt.UTC()}
 	found := f.Filter
 	if c.Actor != "" {
 		p.Actor, p.Who = last.Actor, handle(lang, last.Actor)
@@ -227,41 +227,41 @@ func (s *Server) showPeople(w http.ResponseWriter, r *http.Request, v visit, adm
 // whoPage shows who saw whom.
 type whoPage struct {
 	peoplePage
-	Columns []person // whose data is asked for most
+	Columns []tally // whose data is asked for most
 	Matrix  []matrixRow
 }
 
 // matrixRow is one who asked, with how often for each of the columns.
 type matrixRow struct {
-	person
-	Cells []person // N is zero where he did not
+	tally
+	Cells []tally // N is zero where he did not
 }
 
 const matrixSize = 8
 
 // matrix takes those with most records out of a list of pairs.
-func matrix(pairs []person) (columns []person, rows []matrixRow) {
-	add := func(list []person, same func(person) bool, p person) []person {
+func matrix(pairs []tally) (columns []tally, rows []matrixRow) {
+	add := func(list []tally, same func(tally) bool, p tally) []tally {
 		if i := slices.IndexFunc(list, same); i >= 0 {
 			list[i].N += p.N
 			return list
 		}
 		return append(list, p)
 	}
-	var actors []person
+	var actors []tally
 	for _, p := range pairs {
-		actors = add(actors, func(o person) bool { return o.Actor == p.Actor }, p)
-		columns = add(columns, func(o person) bool { return o.Subject == p.Subject }, p)
+		actors = add(actors, func(o tally) bool { return o.Actor == p.Actor }, p)
+		columns = add(columns, func(o tally) bool { return o.Subject == p.Subject }, p)
 	}
-	most := func(a, b person) int { return cmp.Compare(b.N, a.N) }
+	most := func(a, b tally) int { return cmp.Compare(b.N, a.N) }
 	slices.SortStableFunc(actors, most)
 	slices.SortStableFunc(columns, most)
 	actors, columns = actors[:min(len(actors), matrixSize)], columns[:min(len(columns), matrixSize)]
 	for _, a := range actors {
-		row := matrixRow{person: a}
+		row := matrixRow{tally: a}
 		for _, c := range columns {
-			cell := person{}
-			if i := slices.IndexFunc(pairs, func(p person) bool { return p.Actor == a.Actor && p.Subject == c.Subject }); i >= 0 {
+			cell := tally{}
+			if i := slices.IndexFunc(pairs, func(p tally) bool { return p.Actor == a.Actor && p.Subject == c.Subject }); i >= 0 {
 				cell = pairs[i]
 			}
 			row.Cells = append(row.Cells, cell)
@@ -295,9 +295,11 @@ type personPage struct {
 	Name         string
 	Ref          string
 	Known        bool
-	About, Asked person // what was asked about him, and what he asked
-	ByOthers     []person
-	Of           []person
+	Human        bool   // and no conversation or channel
+	Reveal       string // leads to the page on which one asks to see him; empty when he is nobody of whom a name is kept
+	About, Asked tally // what was asked about him, and what he asked
+	ByOthers     []tally
+	Of           []tally
 	Days         []day
 	Filter       string
 	Since        string
@@ -312,8 +314,8 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 	now := time.Now()
 	for _, side := range []struct {
 		column string
-		total  *person
-		list   *[]person
+		total  *tally
+		list   *[]tally
 	}{{filter.Subject, &page.About, &page.ByOthers}, {filter.Actor, &page.Asked, &page.Of}} {
 		f := filter.Filter{}.And(side.column, ref)
 		f = f.Within(filter.Moment{Ago: 36500 * 24 * time.Hour}, filter.Moment{})
@@ -331,6 +333,11 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 		if len(total.People) > 0 {
 			*side.total, page.Known = total.People[0], true
 			page.Name, page.Partly = side.total.Handle(), page.Partly || total.Partly
+			party := side.total.Subject
+			if side.column == filter.Actor {
+				party = side.total.Actor
+			}
+			page.Human, page.Reveal = party.Kind == "visitor" || party.Kind == "agent", personOf(lang, party, side.total.LastAt).Link()
 		}
 		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair)
 		if err != nil {

@@ -20,7 +20,7 @@ func (d *Desk) Stands(ctx context.Context, admin principal.Admin, token string) 
 		}
 		return ErrNoSession
 	}
-	proof, err := d.codes.Recall(ctx, tokenHash(token))
+	proof, _, err := d.codes.Recall(ctx, tokenHash(token))
 	if err != nil {
 		return err
 	}
