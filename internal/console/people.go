@@ -297,7 +297,7 @@ type personPage struct {
 	Known        bool
 	Human        bool   // and no conversation or channel
 	Reveal       string // leads to the page on which one asks to see him; empty when he is nobody of whom a name is kept
-	About, Asked tally // what was asked about him, and what he asked
+	About, Asked tally  // what was asked about him, and what he asked
 	ByOthers     []tally
 	Of           []tally
 	Days         []day
