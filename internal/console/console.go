@@ -30,6 +30,7 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/policy"
 )
 
 // Config is what the console is made of; every field is needed.
@@ -45,6 +46,7 @@ type Config struct {
 
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
+	Policy     *policy.Engine // which the gate asks
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -110,14 +112,8 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/", s.signedIn(func(w http.ResponseWriter, r *http.Request, _ visit, _ principal.Admin) {
 		http.Redirect(w, r, "/events", http.StatusSeeOther)
 	}))
-	r.Get("/events", s.signedIn(s.events))
-	r.Get("/events/{seq}", s.signedIn(s.event))
-	r.Get("/people", s.signedIn(s.showPeople))
-	r.Get("/people/{ref}", s.signedIn(s.person))
-	r.Get("/letters/{ref}", s.signedIn(s.letter))
-	r.Get("/who", s.signedIn(s.who))
-	r.Get("/live", s.signedIn(s.live))
-	r.Get(livePath, s.signedIn(s.stream))
+	s.searchRoutes(r)
+	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
@@ -345,6 +341,7 @@ var sections = []section{
 	{"/live", "live"},
 	{"/people", "people"},
 	{"/who", "who"},
+	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
@@ -440,7 +437,7 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
-	"integrity": "integrity", "verifying": "verifying",
+	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
 
 func title(lang, name string, page any) string {

@@ -11,12 +11,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/access"
 	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
 )
+
+// searchRoutes are the pages on which the log is searched, followed and counted.
+func (s *Server) searchRoutes(r chi.Router) {
+	r.Get("/events", s.signedIn(s.events))
+	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/people", s.signedIn(s.showPeople))
+	r.Get("/people/{ref}", s.signedIn(s.person))
+	r.Get("/letters/{ref}", s.signedIn(s.letter))
+	r.Get("/who", s.signedIn(s.who))
+	r.Get("/live", s.signedIn(s.live))
+	r.Get(livePath, s.signedIn(s.stream))
+}
 
 // search is what a page of the log looks for.
 type search struct {
