@@ -150,20 +150,21 @@ func (s *Server) apiRead(r *http.Request, c principal.Client, action string, fac
 	return head, kept.First, err
 }
 
-// sought reads the filter of a question.
-func (s *Server) sought(r *http.Request, c principal.Client) (f filter.Filter, queries []pglog.Query, err error) {
-	if f, err = filter.Parse(r.URL.Query().Get("q")); err == nil {
-		f, err = s.cfg.Gate.Seek(r.Context(), c.Organisation(), c.Organisation(), f)
+// sought reads the filter of a question, and says how it is recorded.
+func (s *Server) sought(r *http.Request, c principal.Client) (queries []pglog.Query, recorded string, err error) {
+	f, err := filter.Parse(r.URL.Query().Get("q"))
+	if err == nil {
+		f, recorded, err = s.cfg.Gate.Seek(r.Context(), c.Organisation(), c.Organisation(), f)
 	}
 	if err == nil {
 		queries, err = access.Queries(f, s.cfg.Now())
 	}
-	return f, queries, err
+	return queries, recorded, err
 }
 
 // apiRecords gives a page of records, newest first, each as the log has it.
 func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	f, queries, err := s.sought(r, c)
+	queries, filter, err := s.sought(r, c)
 	if err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.
 	if err != nil {
 		return err
 	}
-	if _, _, err := s.apiRead(r, c, "api.records", map[string]string{"filter": f.String(), "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
+	if _, _, err := s.apiRead(r, c, "api.records", map[string]string{"filter": filter, "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
 		return err
 	}
 	for i := range queries {
@@ -280,7 +281,7 @@ type apiCount struct {
 
 // apiCounts counts what answers a filter, by hour or day.
 func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	f, queries, err := s.sought(r, c)
+	queries, filter, err := s.sought(r, c)
 	if err != nil {
 		return err
 	}
@@ -288,7 +289,7 @@ func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.C
 	if !ok {
 		return badAsk{"bad_stretch", "by is hour or day."}
 	}
-	if _, _, err := s.apiRead(r, c, "api.counts", map[string]string{"filter": f.String(), "by": stretch.String()}); err != nil {
+	if _, _, err := s.apiRead(r, c, "api.counts", map[string]string{"filter": filter, "by": stretch.String()}); err != nil {
 		return err
 	}
 	out := struct {
