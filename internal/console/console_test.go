@@ -66,7 +66,7 @@ type site struct {
 func newSite(t *testing.T, address string) *site {
 	t.Helper()
 	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
-	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
+	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now, URL: address})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})}

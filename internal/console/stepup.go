@@ -26,8 +26,8 @@ type stepUpPage struct {
 	For      policy.Purpose
 	What     string
 	Path     string
-	Password bool // one's own account takes the password too
-	Passkey  bool
+	Password bool   // one's own account takes the password too
+	Passkey  string // what a security key has to answer; empty without one
 	Fields   []field
 	Problem  string
 }
@@ -78,12 +78,11 @@ type deniedPage struct{ Reasons []string }
 func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, status int, page stepUpPage) {
 	page.What, page.Password = page.For.Title(v.lang), page.For == policy.OwnAccount
 	if !page.Password {
-		keys, err := s.cfg.Desk.Passkeys(r.Context(), admin)
-		if err != nil {
+		var err error
+		if page.Passkey, err = s.cfg.Desk.Challenge(r.Context(), admin, v.token); err != nil && !errors.Is(err, signin.ErrNoPasskeys) {
 			s.trouble(w, r, v, err)
 			return
 		}
-		page.Passkey = len(keys) > 0
 	}
 	s.show(w, r, v, admin, status, "step-up", page, "")
 }
@@ -95,7 +94,13 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
 		return
 	}
-	token, err := s.cfg.Desk.StepUp(r.Context(), v.admissions, v.from, v.token, page.For, r.PostFormValue("password"), r.PostFormValue("code"))
+	var token string
+	var err error
+	if response := r.PostFormValue("response"); response != "" {
+		token, err = s.cfg.Desk.StepUpWithPasskey(r.Context(), v.admissions, v.from, v.token, page.For, response)
+	} else {
+		token, err = s.cfg.Desk.StepUp(r.Context(), v.admissions, v.from, v.token, page.For, r.PostFormValue("password"), r.PostFormValue("code"))
+	}
 	switch {
 	case errors.Is(err, signin.ErrRefused):
 		page.Problem = "stepUpRefused"
