@@ -571,6 +571,12 @@ func TestOnesOwnFactorsAreChangedWithPasswordAndCodeAndTheLastOneStays(t *testin
 	s.seed = tablet
 	s.signIn()
 
+	// What was typed is kept while the factor is asked for.
+	page = s.do(http.StatusConflict, "/access/passkeys", url.Values{"label": {"The blue one"}})
+	if !strings.Contains(page, "a host with a name") {
+		t.Errorf("a security key where none can be used:\n%s", page)
+	}
+
 	// Notices go when they were read.
 	_, page = s.expect(http.StatusOK, "GET", "/events", nil)
 	until := regexp.MustCompile(`name="until" value="([^"]+)"`).FindStringSubmatch(page)

@@ -128,7 +128,6 @@ type linkPage struct{ Link, Ends, Roles string }
 
 // invite makes a set-up link for a further administrator.
 func (s *Server) invite(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
-	_ = r.ParseForm() // what cannot be read has no roles
 	var roles []string
 	for _, role := range []string{"auditor", "security_admin", "privacy_officer", "approver"} {
 		if slices.Contains(r.PostForm["role"], role) {

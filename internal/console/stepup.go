@@ -17,7 +17,13 @@ import (
 
 // act registers something that an administrator does. What it needs a fresh factor for is asked again once he gave one.
 func (s *Server) act(r chi.Router, path string, next func(http.ResponseWriter, *http.Request, visit, principal.Admin)) {
-	s.acts[path] = s.signedIn(next)
+	s.acts[path] = s.signedIn(func(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+		if err := r.ParseForm(); err != nil { // before anything is decided, since it is kept while a factor is asked for
+			s.say(w, r, v, admin, http.StatusBadRequest, "badForm")
+			return
+		}
+		next(w, r, v, admin)
+	})
 	r.Post(path, s.acts[path])
 }
 

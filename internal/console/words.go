@@ -177,6 +177,8 @@ var words = map[string][2]string{
 	"badReasonText":   {"Write 10 to 500 characters that say why. Nothing was done.", "Écrivez de 10 à 500 caractères qui disent pourquoi. Rien n’a été fait."},
 	"unknownHere":     {"Nobody is kept here under this reference", "Personne n’est conservé ici sous cette référence"},
 	"unknownHereText": {"The reference is mistyped, belongs to another organisation, or the person was erased.", "La référence est mal saisie, relève d’une autre organisation, ou la personne a été effacée."},
+	"badForm":         {"This form cannot be read", "Ce formulaire est illisible"},
+	"badFormText":     {"It is too long, or was damaged on its way. Nothing was done.", "Il est trop long, ou a été endommagé en route. Rien n’a été fait."},
 	"erased":          {"This person was erased", "Cette personne a été effacée"},
 	"erasedText":      {"The key of the data was destroyed; nobody can read it any more.", "La clé des données a été détruite ; plus personne ne peut les lire."},
 	"settled":         {"This is not possible, or is done already", "Ce n’est pas possible, ou c’est déjà fait"},
