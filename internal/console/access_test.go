@@ -588,7 +588,7 @@ func TestOnesOwnFactorsAreChangedWithPasswordAndCodeAndTheLastOneStays(t *testin
 		t.Error("notices stay though they were read")
 	}
 
-	page = s.do(http.StatusOK, "/access/codes", url.Values{})
+	_, page = s.expect(http.StatusOK, "POST", "/access/codes", url.Values{})
 	codes := regexp.MustCompile(`<li class="mono">([a-z0-9-]{19})</li>`).FindAllStringSubmatch(page, -1)
 	if len(codes) != 10 {
 		t.Fatalf("%d new codes", len(codes))
