@@ -36,7 +36,7 @@ e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium npm
 	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 3 ./...
 
-test-outside: ## logs, proofs and updates held against tessera's fsck and torchwood's spicy and litewitness, which it installs
+test-outside: ## logs, proofs, updates and buckets held against tessera's fsck, torchwood's spicy and litewitness, and versitygw, which it installs
 	@internal/setup/need.sh postgresql ssh sqlite3
 	$(GO) vet -tags outside ./internal/outside
 	$(GO) test -tags outside -count=1 ./internal/outside

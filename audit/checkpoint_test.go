@@ -201,10 +201,10 @@ func TestAnExportGoesOverToTheNewKey(t *testing.T) {
 	}
 	all, dir := history(t, 600, 0), t.TempDir()
 	export(t, dir, old, all[:300])
-	if _, err := audit.OpenExport(dir, next.VerifierKey()); err == nil {
+	if _, err := audit.OpenExport(t.Context(), audit.Dir(dir), next.VerifierKey()); err == nil {
 		t.Error("a key that nobody announced took the directory over")
 	}
-	w, err := audit.OpenExport(dir, both.VerifierKey(), both.PreviousVerifierKeys()...)
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), both.VerifierKey(), both.PreviousVerifierKeys()...)
 	if err != nil {
 		t.Fatal(err)
 	}

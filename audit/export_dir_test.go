@@ -75,7 +75,7 @@ func rootOf(entries [][]byte) audit.Hash {
 func export(t testing.TB, dir string, s *audit.Signer, entries [][]byte) []byte {
 	t.Helper()
 	signed := sign(t, s, uint64(len(entries)), rootOf(entries))
-	w, err := audit.OpenExport(dir, s.VerifierKey())
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestNothingIsWrittenWhen(t *testing.T) {
 			dir := t.TempDir()
 			export(t, dir, s, all[:300])
 			before := listing(t, dir)
-			w, err := audit.OpenExport(dir, s.VerifierKey())
+			w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +272,7 @@ func TestAFullFileThatDiffersIsNeverReplaced(t *testing.T) {
 	if err := os.WriteFile(other, []byte("another"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w, err := audit.OpenExport(dir, s.VerifierKey())
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +372,7 @@ func TestAPrunedLogIsExportedWithTheHashesOfWhatIsGone(t *testing.T) {
 		spoil byte
 		good  bool
 	}{{1, false}, {0, true}} {
-		w, err := audit.OpenExport(dir, s.VerifierKey())
+		w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -425,7 +425,7 @@ func TestOpenExportRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := audit.OpenExport(dir, key); err == nil {
+			if _, err := audit.OpenExport(t.Context(), audit.Dir(dir), key); err == nil {
 				t.Error("no error")
 			}
 		})

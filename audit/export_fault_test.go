@@ -54,7 +54,7 @@ func TestWhereverAnExportBreaksOff(t *testing.T) {
 // keeping exports with all checkpoints kept; unless it is negative, writes fails is how many files can be written.
 func keeping(t *testing.T, dir string, s *audit.Signer, entries [][]byte, writes int) error {
 	t.Helper()
-	w, err := audit.OpenExport(dir, s.VerifierKey())
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
 	}

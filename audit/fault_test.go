@@ -10,7 +10,7 @@ var ErrDiskFull = errors.New("the disk is full")
 
 // FailAfter lets n files be written whole; the next is left torn, as a full disk or a kill leaves it, and all after it fail.
 func FailAfter(w *ExportWriter, n int) {
-	w.write = func(f *os.File, data []byte) error {
+	w.place.(*dir).write = func(f *os.File, data []byte) error {
 		if n--; n >= 0 {
 			return writeSync(f, data)
 		}

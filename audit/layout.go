@@ -13,7 +13,7 @@ import (
 const (
 	CheckpointFile = "checkpoint"
 	CosignedFile   = "cosigned" // the newest checkpoint that a witness has cosigned
-	keyFile        = "key.pub"
+	KeyFile        = "key.pub"
 )
 
 // TilePath returns where an export keeps a tile: width hashes of the given level, from hash index*256 on

@@ -38,6 +38,7 @@ const (
 	CorruptTile     FaultKind = "corrupt-tile"     // a tile does not hold the hashes it should
 	ColumnDiffers   FaultKind = "column-differs"   // a column beside a record in the database says something else than the record
 	NotWitnessed    FaultKind = "not-witnessed"    // the witness has not cosigned it, or not this
+	Overwritten     FaultKind = "overwritten"      // where it lies, something was replaced or deleted that never may be
 	HeadDiffers     FaultKind = "head-differs"     // the head in the database is not that of its checkpoint
 )
 
@@ -172,7 +173,7 @@ func (v *verification) run(o Options) error {
 		v.report.Witness = witness.Name()
 	}
 	if v.report.Key == "" {
-		key, err := readFile(v.fsys, keyFile, 4<<10, nil)
+		key, err := readFile(v.fsys, KeyFile, 4<<10, nil)
 		if err != nil {
 			return fmt.Errorf("no key was given and there is none beside the log: %w", err)
 		}

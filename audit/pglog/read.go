@@ -192,20 +192,20 @@ func (l *Log) Export(ctx context.Context, organisation uuid.UUID, dir string) (H
 	if err != nil {
 		return Head{}, err
 	}
-	w, err := l.OpenExport(h.Origin, dir)
+	w, err := l.OpenExport(ctx, h.Origin, audit.Dir(dir))
 	if err != nil {
 		return Head{}, err
 	}
 	return h, l.Write(ctx, organisation, w, h)
 }
 
-// OpenExport opens the export of the log called origin in dir.
-func (l *Log) OpenExport(origin, dir string) (*audit.ExportWriter, error) {
+// OpenExport opens the export of the log called origin.
+func (l *Log) OpenExport(ctx context.Context, origin string, place audit.Place) (*audit.ExportWriter, error) {
 	signer, err := l.key.For(origin)
 	if err != nil {
 		return nil, err
 	}
-	return audit.OpenExport(dir, signer.VerifierKey(), signer.PreviousVerifierKeys()...)
+	return audit.OpenExport(ctx, place, signer.VerifierKey(), signer.PreviousVerifierKeys()...)
 }
 
 // Write brings an export up to h, whose checkpoint may bear the signatures of witnesses as well.

@@ -251,6 +251,9 @@ const sqlActions = "select action from access.log_actions($1)"
 
 // Actions gives every action that any record has.
 func (l *Log) Actions(ctx context.Context, organisation uuid.UUID) ([]string, error) {
+	if err := l.index(ctx, organisation); err != nil {
+		return nil, err
+	}
 	rows, err := l.pool.Query(ctx, sqlActions, organisation)
 	if err != nil {
 		return nil, fmt.Errorf("list the actions of the log: %w", err)

@@ -75,6 +75,20 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 	return r, nil
 }
 
+// VerifyRange checks some of the records of a log where it lies against its present checkpoint, by the log's own key: see
+// [audit.VerifyRange].
+func (l *Log) VerifyRange(ctx context.Context, organisation uuid.UUID, from, to uint64, progress func(done, total uint64)) ([]audit.Fault, error) {
+	h, err := l.Head(ctx, organisation)
+	if err != nil {
+		return nil, err
+	}
+	c, err := l.Checkpoint(h)
+	if err != nil {
+		return nil, err
+	}
+	return audit.VerifyRange(ctx, c, l.tiles(ctx, organisation), from, to, l.Entries(ctx, organisation, from, to), progress)
+}
+
 // keyOf is the key by which a checkpoint is to be checked, in words too: the present one, or the one before it if that
 // still counts and alone has signed.
 func (l *Log) keyOf(origin string, checkpoint []byte) (vkey, source string, err error) {

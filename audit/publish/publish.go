@@ -1,5 +1,5 @@
-// Package publish keeps every log where whoever owns the database cannot change it: as C2SP tlog-tiles in a directory,
-// and remembered by a witness. It promises that a log in the database which does not continue what was published of it
+// Package publish keeps every log where whoever owns the database cannot change it: as C2SP tlog-tiles in directories and
+// buckets, and remembered by a witness. It promises that a log in the database which does not continue what was published of it
 // neither grows nor lets anything be released, until people have decided what to do.
 package publish
 
@@ -7,10 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -34,7 +31,7 @@ const keepEvery = time.Minute
 // Config is what a Publisher is made of.
 type Config struct {
 	Log      *pglog.Log
-	Dir      string        // every log has a directory below it, named by its origin
+	To       Destination
 	Interval time.Duration // between two looks at the logs
 	Witness  *Witness      // nil without one
 	Require  bool          // nothing is released of a log that no witness has seen for MaxAge
@@ -43,13 +40,15 @@ type Config struct {
 	Now      func() time.Time
 }
 
-// Publisher publishes the logs and says whether they continue what was published. It is safe for concurrent use.
+// Publisher publishes the logs to one destination and says whether they continue what was published there. It is safe for
+// concurrent use.
 type Publisher struct {
 	Config
 
-	mu   sync.RWMutex
-	logs map[uuid.UUID]standing
-	told map[string]time.Time // when it was last said
+	mu     sync.RWMutex
+	logs   map[uuid.UUID]standing
+	unseen map[uuid.UUID]error  // logs that could not be compared yet, and why
+	told   map[string]time.Time // when it was last said
 
 	round  sync.Mutex // one at a time; it guards what follows
 	silent pause      // the witness gave no answer
@@ -79,7 +78,7 @@ type standing struct {
 
 // New makes a Publisher; nothing is read or written yet.
 func New(c Config) *Publisher {
-	return &Publisher{Config: c, logs: make(map[uuid.UUID]standing), told: make(map[string]time.Time)}
+	return &Publisher{Config: c, logs: make(map[uuid.UUID]standing), unseen: make(map[uuid.UUID]error), told: make(map[string]time.Time)}
 }
 
 // ErrFrozen is wrapped by the error that says why a log must not grow.
@@ -88,8 +87,11 @@ var ErrFrozen = errors.New("the log in the database does not continue what was p
 // ErrUnwitnessed says that no witness has seen the log lately, although one has to.
 var ErrUnwitnessed = errors.New("no witness has seen the log lately")
 
+// ErrUnseen is wrapped by the error that says why a log could not be compared with what was published of it.
+var ErrUnseen = errors.New("the log cannot be compared with what was published of it")
+
 // Standing says whether a log may grow and, if release is set, whether what it records may be released. It is asked for
-// every disclosure: only the first time it looks at files and database, and if that fails the answer is no.
+// every disclosure: only the first time it looks at what was published and at the database, and if that fails the answer is no.
 func (p *Publisher) Standing(ctx context.Context, organisation uuid.UUID, release bool) error {
 	p.mu.RLock()
 	s, known := p.logs[organisation]
@@ -122,32 +124,32 @@ func (p *Publisher) Problems(ctx context.Context) (problems []Problem, of int) {
 	for id := range p.logs {
 		ids = append(ids, id)
 	}
+	for id, err := range p.unseen {
+		problems = append(problems, Problem{id, err})
+	}
 	p.mu.RUnlock()
+	of = len(ids) + len(problems)
 	for _, id := range ids {
 		if err := p.Standing(ctx, id, true); err != nil {
 			problems = append(problems, Problem{id, err})
 		}
 	}
-	return problems, len(ids)
-}
-
-// Dir is where the log called origin is published.
-func Dir(root, origin string) (string, error) {
-	path := filepath.FromSlash(origin)
-	if !filepath.IsLocal(path) || filepath.Clean(path) != path {
-		return "", fmt.Errorf("the log's origin %q does not name a directory", origin)
-	}
-	return filepath.Join(root, path), nil
+	return problems, of
 }
 
 // look compares a log in the database with what lies outside it, and remembers the outcome.
 func (p *Publisher) look(ctx context.Context, organisation uuid.UUID) (standing, error) {
 	s, err := p.compare(ctx, organisation)
-	if err != nil {
-		return s, fmt.Errorf("compare the log with what was published of it: %w", err)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnseen, err)
+		if s.origin != "" { // there is such a log
+			p.unseen[organisation] = err
+		}
+		return s, err
+	}
+	delete(p.unseen, organisation)
 	if old, known := p.logs[organisation]; known && old.origin == s.origin {
 		return old, nil // another was faster, and may have published since
 	}
@@ -161,29 +163,35 @@ func (p *Publisher) compare(ctx context.Context, organisation uuid.UUID) (standi
 		return standing{}, err
 	}
 	s := standing{origin: head.Origin}
-	dir, err := Dir(p.Dir, head.Origin)
-	if err != nil {
-		return s, err
-	}
 	var all []audit.Checkpoint
 	for _, name := range []string{audit.CheckpointFile, audit.CosignedFile} {
-		file := filepath.Join(dir, name)
-		signed, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		signed, before, err := p.To.Seen(ctx, head.Origin, name)
 		if err != nil {
 			return s, err
 		}
-		seen, err := p.Log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: signed})
-		if err != nil {
-			s.fault = frozen(organisation, fmt.Sprintf("%s is no checkpoint of this log and key (%v)", file, err))
-			return s, nil
+		newest := uint64(0) // of what the file held before
+		for _, b := range before {
+			// What somebody else put there in between says nothing.
+			if seen, err := p.Log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: b}); err == nil {
+				all, newest = append(all, seen), max(newest, seen.Size)
+			}
 		}
-		all = append(all, seen)
-		if name == audit.CheckpointFile {
+		var seen audit.Checkpoint
+		if signed != nil {
+			if seen, err = p.Log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: signed}); err != nil {
+				s.fault = frozen(organisation, fmt.Sprintf("%s/%s is no checkpoint of this log and key (%v)", p.To.Where(head.Origin), name, err))
+				return s, nil
+			}
+			all = append(all, seen)
+		}
+		if len(before) > 0 && seen.Size < newest {
+			p.tell("what was published was deleted or written over by somebody else", "organisation", organisation, "where", p.To.Where(head.Origin)+"/"+name, "records_before", newest, "records_now", seen.Size)
+		}
+		switch {
+		case signed == nil:
+		case name == audit.CheckpointFile:
 			s.published, s.any = seen.Size, true
-		} else if p.Witness != nil {
+		case p.Witness != nil:
 			if at, _, err := p.Witness.key.Cosigned(signed, nil); err == nil {
 				s.cosigned = at
 			}
@@ -333,16 +341,16 @@ func (p *Publisher) Forget(organisation uuid.UUID) {
 
 // write publishes one log as it stands now.
 func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) error {
-	dir, err := Dir(p.Dir, l.Origin)
+	retention, err := p.Log.Retention(ctx, l.Organisation)
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(filepath.Clean(p.Dir), dir)
+	place, release, err := p.To.Open(ctx, l.Origin, p.Now().AddDate(0, 0, retention.Days))
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	w, err := p.Log.OpenExport(l.Origin, dir)
+	defer release()
+	w, err := p.Log.OpenExport(ctx, l.Origin, place)
 	if err != nil {
 		return err
 	}
@@ -365,7 +373,7 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 	}
 	cosigned := false
 	if s.fault == nil && p.asks(s) {
-		at, signed, err := p.cosign(ctx, l.Organisation, dir, head, now)
+		at, signed, err := p.cosign(ctx, l.Organisation, place, head, now)
 		switch {
 		case errors.Is(err, ErrContradicted):
 			s.fault = frozen(l.Organisation, err.Error())
@@ -398,7 +406,7 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 				s.kept = p.Now()
 			}
 			if cosigned {
-				err = w.KeepCosigned(head.Checkpoint)
+				err = w.KeepCosigned(ctx, head.Checkpoint)
 			}
 		}
 		if errors.Is(err, audit.ErrFork) {
@@ -413,9 +421,9 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 }
 
 // cosign asks the witness, beginning with what it has cosigned before.
-func (p *Publisher) cosign(ctx context.Context, organisation uuid.UUID, dir string, head pglog.Head, now audit.Checkpoint) (time.Time, []byte, error) {
+func (p *Publisher) cosign(ctx context.Context, organisation uuid.UUID, place audit.Place, head pglog.Head, now audit.Checkpoint) (time.Time, []byte, error) {
 	var old uint64
-	if signed, err := os.ReadFile(filepath.Join(dir, audit.CosignedFile)); err == nil {
+	if signed, err := place.Read(ctx, audit.CosignedFile, audit.MaxSmall); err == nil {
 		if c, err := p.Log.Checkpoint(pglog.Head{Origin: head.Origin, Checkpoint: signed}); err == nil {
 			old = min(c.Size, now.Size)
 		}

@@ -81,7 +81,7 @@ func (p *place) organise(t *testing.T) uuid.UUID {
 // publisher is what one node has.
 func (p *place) publisher(change func(*publish.Config)) *publish.Publisher {
 	c := publish.Config{
-		Log: p.log, Dir: p.root, Interval: time.Second, MaxAge: 10 * time.Minute, Logger: slog.New(slog.NewTextHandler(&p.said, nil)),
+		Log: p.log, To: publish.Directory(p.root), Interval: time.Second, MaxAge: 10 * time.Minute, Logger: slog.New(slog.NewTextHandler(&p.said, nil)),
 		Now: func() time.Time { return time.Now().Add(p.clock) },
 	}
 	if change != nil {
@@ -297,7 +297,7 @@ func TestWhatCannotBeComparedIsNotServed(t *testing.T) {
 func TestTwoNodesPublishAtOnce(t *testing.T) {
 	p := newPlace(t)
 	second := t.TempDir()
-	nodes := []*publish.Publisher{p.publisher(nil), p.publisher(nil), p.publisher(func(c *publish.Config) { c.Dir = second })}
+	nodes := []*publish.Publisher{p.publisher(nil), p.publisher(nil), p.publisher(func(c *publish.Config) { c.To = publish.Directory(second) })}
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for _, n := range nodes {
@@ -355,14 +355,18 @@ func TestOneLogThatCannotBePublishedDoesNotKeepTheOthers(t *testing.T) {
 	}
 }
 
-func TestDirRefusesToLeaveItsRoot(t *testing.T) {
+func TestNoOriginLeavesItsDestination(t *testing.T) {
+	d := publish.Directory(t.TempDir())
 	for _, bad := range []string{"", "..", "../x", "a/../../b", "/etc", "a//b", "a/./b", "a/"} {
-		if dir, err := publish.Dir("/root", bad); err == nil {
-			t.Errorf("%q gives %s", bad, dir)
+		if _, _, err := d.Open(t.Context(), bad, time.Time{}); err == nil {
+			t.Errorf("%q is opened", bad)
 		}
 	}
-	if dir, err := publish.Dir("/root", "chat.example/audit/x/2"); err != nil || dir != "/root/chat.example/audit/x/2" {
-		t.Errorf("%s, %v", dir, err)
+	_, release, err := d.Open(t.Context(), "chat.example/audit/x/2", time.Time{})
+	must(t, err)
+	release()
+	if where := d.Where("chat.example/audit/x/2"); where != filepath.Join(string(d), "chat.example/audit/x/2") {
+		t.Errorf("%s", where)
 	}
 }
 

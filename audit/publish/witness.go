@@ -23,6 +23,9 @@ type Witness struct {
 	now    func() time.Time
 }
 
+// Name is that of the witness's key.
+func (w *Witness) Name() string { return w.key.Name() }
+
 // witnessTimeout bounds one request.
 const witnessTimeout = 10 * time.Second
 

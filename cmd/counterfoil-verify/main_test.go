@@ -53,7 +53,7 @@ func export(t *testing.T, dir string, s *audit.Signer, n int, salt byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := audit.OpenExport(dir, s.VerifierKey())
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
 	}

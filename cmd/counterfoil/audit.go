@@ -290,12 +290,13 @@ type auditVerifyCmd struct {
 	Since       string `type:"existingfile" help:"A checkpoint of the same log seen earlier. Without it, of the database, what was published counts."`
 	Witness     string `help:"Verifier key line of a witness that must have cosigned the export, or a file with it."`
 	PrunedBelow uint64 `help:"Records before this index may have been pruned."`
+	Published   bool   `help:"Check what was published instead, in the directory and in the bucket, whole and whether anything was replaced or deleted there."`
 	JSON        bool   `help:"For programs."`
 }
 
 // Help is shown below the flags.
 func (auditVerifyCmd) Help() string {
-	return "Examples:\n  counterfoil audit verify\n  counterfoil audit verify ./export --key auditor/key.pub --since auditor/checkpoint-2026-03"
+	return "Examples:\n  counterfoil audit verify\n  counterfoil audit verify --published\n  counterfoil audit verify ./export --key auditor/key.pub --since auditor/checkpoint-2026-03"
 }
 
 // Run checks a log.
@@ -318,6 +319,12 @@ func (c auditVerifyCmd) Run(a *app) error {
 	}
 	bar := audit.NewProgress(a.stderr)
 	o.Progress = bar.Update
+	if c.Published {
+		if c.Dir != "" {
+			return usageError{"--published and a directory exclude each other"}
+		}
+		return c.published(a, o, bar)
+	}
 	var report audit.Report
 	start := time.Now()
 	if c.Dir != "" {
@@ -354,6 +361,43 @@ func (c auditVerifyCmd) Run(a *app) error {
 		return found{}
 	}
 	return nil
+}
+
+// published checks what lies outside the database, everywhere.
+func (c auditVerifyCmd) published(a *app, o audit.Options, bar *audit.Progress) error {
+	return c.read(a, "audit.verify", map[string]string{"published": "true"}, func(h *heart, log uuid.UUID) error {
+		head, err := h.log.Head(a.ctx, log)
+		if err != nil {
+			return err
+		}
+		bad := false
+		for _, p := range h.publishers {
+			start := time.Now()
+			v := p.Verify(a.ctx, head.Origin, o)
+			bar.Clear()
+			if v.Err != nil {
+				return fmt.Errorf("%s: %w", v.Where, v.Err)
+			}
+			if !c.JSON {
+				fmt.Fprintf(a.stdout, "%s\n", v.Where)
+			}
+			for _, text := range v.Overwritten {
+				v.Report.Faults = append(v.Report.Faults, audit.Fault{Kind: audit.Overwritten, Index: -1, Text: text})
+			}
+			write := v.Report.WriteText
+			if c.JSON {
+				write = v.Report.WriteJSON
+			}
+			if err := write(a.stdout, time.Since(start)); err != nil {
+				return err
+			}
+			bad = bad || len(v.Report.Faults) > 0
+		}
+		if bad {
+			return found{}
+		}
+		return nil
+	})
 }
 
 type auditConsistencyCmd struct {

@@ -45,8 +45,8 @@ type heart struct {
 	gate   *access.Gate
 	desk   *signin.Desk
 
-	publisher *publish.Publisher
-	policies  *policies
+	publishers publish.Publishers
+	policies   *policies
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -83,11 +83,11 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	if h.publisher, err = newPublisher(c, h.log, logger, tracer); err != nil {
+	if h.publishers, err = newPublishers(c, h.log, logger, tracer); err != nil {
 		pool.Close()
 		return nil, err
 	}
-	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publisher.Standing})
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
 		pool.Close()

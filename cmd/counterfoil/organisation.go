@@ -45,7 +45,7 @@ func (c orgCreateCmd) Run(a *app) error {
 	o, err := h.createOrganisation(a.ctx, chat.Organisation{
 		Name: strings.TrimSpace(c.Name), Tenant: strings.ToLower(c.Tenant), Language: c.Language,
 		Settings: chat.Settings{ShareVisitorEmail: !c.MaskVisitors, NameInChannel: !c.MaskJoiner, CreateAgents: !c.NoNewAgents},
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,9 @@ func (c orgCreateCmd) Run(a *app) error {
 	return nil
 }
 
-// createOrganisation makes an organisation with its key and its log, and records that.
-func (h *heart) createOrganisation(ctx context.Context, o chat.Organisation) (chat.Organisation, error) {
+// createOrganisation makes an organisation with its key and its log, and records that. What was before, if not nil, comes into the
+// log first.
+func (h *heart) createOrganisation(ctx context.Context, o chat.Organisation, before func(context.Context, chat.Organisation) error) (chat.Organisation, error) {
 	o.ID = uuid.New()
 	public, err := url.Parse(h.config.PublicURL)
 	if err != nil {
@@ -71,6 +72,11 @@ func (h *heart) createOrganisation(ctx context.Context, o chat.Organisation) (ch
 	err = h.store.CreateOrganisation(ctx, o, wrapped, func(ctx context.Context, tx pgx.Tx) error { return h.log.CreateLog(ctx, tx, o.ID, o.Origin) })
 	if err != nil {
 		return o, err
+	}
+	if before != nil {
+		if err := before(ctx, o); err != nil {
+			return o, err
+		}
 	}
 	return o, h.gate.Act(ctx, operator(o.ID), policy.Administer, o.ID, "organisation.create", map[string]string{"origin": o.Origin})
 }

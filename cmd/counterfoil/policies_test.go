@@ -221,10 +221,10 @@ func TestAPolicyIsSwappedRefusedAndTriedUnderARunningService(t *testing.T) {
 
 	// What was decided is asked again: of the policy compiled in, and of the candidate.
 	same := policyDir(t, nil)
-	if code, out, errs := command(t, env, "policy", "replay", "--bundle", same, "--since", "1d"); code != exitFine || !strings.Contains(out, " 0 would be otherwise under revision "+builtIn.Revision()) {
+	if code, out, errs := command(t, env, "policy", "replay", "--bundle", same, "--since", "30d"); code != exitFine || !strings.Contains(out, " 0 would be otherwise under revision "+builtIn.Revision()) {
 		t.Errorf("replay of the same: %d\n%s%s", code, out, errs)
 	}
-	code, out, errs := command(t, env, "policy", "replay", "--bundle", candidate, "--json")
+	code, out, errs := command(t, env, "policy", "replay", "--bundle", candidate, "--since", "30m", "--json") // without the made-up month
 	if code != exitFound {
 		t.Fatalf("replay of the candidate: %d\n%s%s", code, out, errs)
 	}

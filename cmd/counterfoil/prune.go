@@ -84,10 +84,7 @@ func (c auditPruneCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		published, err := publish.Dir(h.config.PublishDir, o.Origin)
-		if err != nil {
-			return err
-		}
+		published := publish.Directory(h.config.PublishDir).Where(o.Origin)
 		if c.Published && within(published, c.Dir) {
 			return usageError{c.Dir + " is where the log is published: export to another place what is to go from there"}
 		}
@@ -131,7 +128,7 @@ func (c auditPruneCmd) Run(a *app) error {
 		if !c.Published {
 			return nil
 		}
-		return c.unpublish(a, h, o, r.Upto, published)
+		return c.unpublish(a, h, o, r.Upto)
 	})
 }
 
@@ -167,7 +164,7 @@ func (c auditPruneCmd) prune(a *app, h *heart, o chat.Organisation, r pglog.Rete
 
 // unpublish removes the records before upto, which are pruned and in a checked export, from the published directory. It can be run
 // again after it was interrupted.
-func (c auditPruneCmd) unpublish(a *app, h *heart, o chat.Organisation, upto uint64, dir string) error {
+func (c auditPruneCmd) unpublish(a *app, h *heart, o chat.Organisation, upto uint64) error {
 	act, err := h.log.PruneAct(a.ctx, o.ID, upto)
 	if err != nil {
 		return err
@@ -176,21 +173,31 @@ func (c auditPruneCmd) unpublish(a *app, h *heart, o chat.Organisation, upto uin
 	if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, "records.unpublish", facts); err != nil {
 		return err
 	}
-	if err := h.publisher.Publish(a.ctx); err != nil {
-		return fmt.Errorf("publish the record of the pruning: %w", err)
+	kept := false
+	for _, p := range h.publishers {
+		dir := p.To.Where(o.Origin)
+		if err := p.Publish(a.ctx); err != nil {
+			return fmt.Errorf("publish the record of the pruning: %w", err)
+		}
+		bar := audit.NewProgress(a.stderr)
+		removed, err := p.Prune(a.ctx, o.ID, act, upto, bar.Update)
+		bar.Clear()
+		switch {
+		case errors.Is(err, publish.ErrNotPublished) || a.ctx.Err() != nil:
+			return err
+		case errors.Is(err, publish.ErrKeeps):
+			fmt.Fprintf(a.stdout, "What was published to %s stays there, as long as it is locked.\n", dir)
+		case err != nil:
+			kept = true
+			fmt.Fprintf(a.stdout, "From what is published in %s %d files of records were removed, and then no more: %v\nWhat is there still verifies, and publishing goes on. "+
+				"If the place keeps for ever what was written, that is its purpose; otherwise mend it and run the command again.\n", dir, removed, err)
+		default:
+			fmt.Fprintf(a.stdout, "Removed %d files of records from what is published in %s. It verifies from record %d on, and says so by record %d.\n", removed, dir, upto, act)
+		}
 	}
-	bar := audit.NewProgress(a.stderr)
-	removed, err := h.publisher.Prune(a.ctx, o.ID, act, upto, bar.Update)
-	bar.Clear()
-	switch {
-	case errors.Is(err, publish.ErrNotPublished) || a.ctx.Err() != nil:
-		return err
-	case err != nil:
-		fmt.Fprintf(a.stdout, "From what is published in %s %d files of records were removed, and then no more: %v\nWhat is there still verifies, and publishing goes on. "+
-			"If the place keeps for ever what was written, that is its purpose; otherwise mend it and run the command again.\n", dir, removed, err)
+	if kept {
 		return found{}
 	}
-	fmt.Fprintf(a.stdout, "Removed %d files of records from what is published in %s. It verifies from record %d on, and says so by record %d.\n", removed, dir, upto, act)
 	return nil
 }
 

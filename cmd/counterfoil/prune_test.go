@@ -41,7 +41,7 @@ func TestPrunedRecordsGoFromWhatIsPublishedToo(t *testing.T) {
 					return err
 				}
 			}
-			if err := heart.publisher.Publish(ctx); err != nil {
+			if err := heart.publishers[0].Publish(ctx); err != nil {
 				return err
 			}
 			if err := heart.log.Index(ctx); err != nil || age == "" {

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,15 +15,17 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
+	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/config"
+	"counterfoil/internal/console"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 )
 
-// newPublisher makes what knows of the logs from outside the database.
-func newPublisher(c config.Config, log *pglog.Log, logger *slog.Logger, tracer trace.TracerProvider) (*publish.Publisher, error) {
+// newPublishers makes what knows of the logs from outside the database.
+func newPublishers(c config.Config, log *pglog.Log, logger *slog.Logger, tracer trace.TracerProvider) (publish.Publishers, error) {
 	p := publish.Config{
-		Log: log, Dir: c.PublishDir, Interval: c.PublishInterval, Require: c.Witness.Policy == config.WitnessRequire, MaxAge: c.Witness.MaxAge,
+		Log: log, To: publish.Directory(c.PublishDir), Interval: c.PublishInterval, Require: c.Witness.Policy == config.WitnessRequire, MaxAge: c.Witness.MaxAge,
 		Logger: logger, Now: time.Now,
 	}
 	if c.Witness.URL != "" {
@@ -36,23 +35,71 @@ func newPublisher(c config.Config, log *pglog.Log, logger *slog.Logger, tracer t
 			return nil, usageError{"settings: COUNTERFOIL_WITNESS_KEY: " + err.Error()}
 		}
 	}
-	return publish.New(p), nil
+	all := publish.Publishers{publish.New(p)}
+	if c.Bucket.Name != "" {
+		bucket, err := openBucket(c.Bucket, tracer)
+		if err != nil {
+			return nil, err
+		}
+		p.To = bucket
+		all = append(all, publish.New(p))
+	}
+	return all, nil
 }
 
-// published gives the checkpoint of a log that was published, if there is one that the present key has signed.
-func (h *heart) published(ctx context.Context, log uuid.UUID) ([]byte, error) {
+// openBucket reads the credentials of the bucket; nothing is asked of it yet.
+func openBucket(c config.Bucket, tracer trace.TracerProvider) (*publish.Bucket, error) {
+	secret, err := keyring.ReadSecret(c.CredentialsFile)
+	if err != nil {
+		return nil, fmt.Errorf("credentials of the bucket: %w", err)
+	}
+	lines := strings.Fields(string(secret))
+	if len(lines) != 2 {
+		return nil, usageError{"settings: the file of COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE must hold the id of an access key, and on the next line its secret"}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy, transport.ResponseHeaderTimeout = nil, 10*time.Second
+	return publish.OpenBucket(publish.BucketConfig{
+		Name: c.Name, Endpoint: c.Endpoint, Region: c.Region, KeyID: lines[0], Secret: lines[1], Lock: c.Lock,
+		Transport: telemetry.Transport(transport, tracer), Now: time.Now,
+	})
+}
+
+// checkBucket refuses a bucket that would not keep what is put into it. One that cannot be asked now is asked again; until then
+// nothing is released.
+func (h *heart) checkBucket(ctx context.Context, logger *slog.Logger) error {
+	for _, p := range h.publishers {
+		bucket, ok := p.To.(*publish.Bucket)
+		if !ok {
+			continue
+		}
+		err := bucket.Check(ctx)
+		if errors.Is(err, publish.ErrUnsafe) {
+			return err
+		}
+		if err != nil {
+			logger.Warn("the bucket cannot be asked: nothing is disclosed until the logs are compared with what lies in it", "error", err)
+		}
+	}
+	return nil
+}
+
+// outside is what the console says of the witness.
+func (h *heart) outside() console.Outside {
+	o := console.Outside{Require: h.config.Witness.Policy == config.WitnessRequire, MaxAge: h.config.Witness.MaxAge}
+	if w := h.publishers[0].Witness; w != nil {
+		o.Witness = w.Name()
+	}
+	return o
+}
+
+// published gives the newest checkpoint of a log that was published anywhere, if there is one that the present key has signed.
+func (h *heart) published(ctx context.Context, log uuid.UUID) (newest []byte, err error) {
 	head, err := h.log.Head(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := publish.Dir(h.config.PublishDir, head.Origin)
-	if err != nil {
-		return nil, err
-	}
-	signed, err := os.ReadFile(filepath.Join(dir, audit.CheckpointFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	all, err := h.publishers.Published(ctx, head.Origin)
 	if err != nil {
 		return nil, err
 	}
@@ -60,28 +107,35 @@ func (h *heart) published(ctx context.Context, log uuid.UUID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, byThis := audit.OpenCheckpoint(signed, signer.Verifier())
-	if _, byEither := signer.Open(signed); byThis != nil && byEither == nil {
-		return nil, nil // published before the key was replaced, and to be published anew
+	size := uint64(0)
+	for _, p := range all {
+		c, byThis := audit.OpenCheckpoint(p.Checkpoint, signer.Verifier())
+		_, byEither := signer.Open(p.Checkpoint)
+		switch {
+		case p.Checkpoint == nil || byThis != nil && byEither == nil: // published before the key was replaced, and to be published anew
+		case byThis != nil: // of nobody we know: verifying says so
+			return p.Checkpoint, nil
+		case newest == nil || c.Size > size:
+			newest, size = p.Checkpoint, c.Size
+		}
 	}
-	return signed, nil
+	return newest, nil
 }
 
 // ready answers whether EUII can be served, and says why not. Of which logs nothing is released, and what to do about it, is
 // for whoever runs the service, who finds it in its log and from every command.
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
-	problems, of := s.heart.publisher.Problems(r.Context())
+	problems, of := s.heart.publishers.Problems(r.Context())
 	if len(problems) == 0 {
 		fmt.Fprintln(w, "ready")
 		return
 	}
 	var why strings.Builder
 	for _, p := range problems {
-		switch {
-		case errors.Is(p.Reason, publish.ErrFrozen) && !strings.Contains(why.String(), publish.ErrFrozen.Error()):
-			fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", publish.ErrFrozen)
-		case errors.Is(p.Reason, publish.ErrUnwitnessed) && !strings.Contains(why.String(), publish.ErrUnwitnessed.Error()):
-			fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", publish.ErrUnwitnessed)
+		for _, known := range []error{publish.ErrFrozen, publish.ErrUnwitnessed, publish.ErrUnseen} {
+			if errors.Is(p.Reason, known) && !strings.Contains(why.String(), known.Error()) {
+				fmt.Fprintf(&why, "Nothing is disclosed: %v.\n", known)
+			}
 		}
 	}
 	if len(problems) == of {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -79,7 +80,7 @@ func (c auditRecoverCmd) Run(a *app) error {
 		if begun.Approver != "" && head.Origin == begun.Next { // the end of the command was lost
 			return c.finish(a, h, o, begun, file)
 		}
-		reason := h.publisher.Standing(a.ctx, o.ID, false)
+		reason := h.publishers.Standing(a.ctx, o.ID, false)
 		switch {
 		case reason == nil:
 			fmt.Fprintf(a.stdout, "The log %s continues what was published of it. There is nothing to recover.\n", head.Origin)
@@ -112,7 +113,7 @@ func (c auditRecoverCmd) Run(a *app) error {
 		if err != nil {
 			return fmt.Errorf("begin the log %s: %w", next.Origin, err)
 		}
-		h.publisher.Forget(o.ID)
+		h.publishers.Forget(o.ID)
 		return c.finish(a, h, o, begun, file)
 	})
 }
@@ -127,9 +128,9 @@ func (auditRecoverCmd) begin(a *app, h *heart, o chat.Organisation, head pglog.H
 	if err := writeRecovery(file, begun); err != nil {
 		return err
 	}
-	dir, err := publish.Dir(h.config.PublishDir, head.Origin)
-	if err != nil {
-		return err
+	var where []string
+	for _, p := range h.publishers {
+		where = append(where, p.To.Where(head.Origin))
 	}
 	fmt.Fprintf(a.stdout, `%v
 
@@ -142,7 +143,7 @@ the old one is kept as it is now, nothing can be added to it, and this decision 
 A second operator of this host, another user of the operating system, confirms it within an hour:
 
   counterfoil audit recover --org %s --code %s
-`, reason, now.Size, now.Root, dir, audit.NextOrigin(head.Origin), o.ID, begun.Code)
+`, reason, now.Size, now.Root, strings.Join(where, " and "), audit.NextOrigin(head.Origin), o.ID, begun.Code)
 	return nil
 }
 
@@ -153,11 +154,16 @@ func (auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recov
 		return err
 	}
 	facts := map[string]string{"old.origin": old.Origin, "old.size": strconv.FormatUint(old.Size, 10), "old.root": old.Root.String()}
-	if dir, err := publish.Dir(h.config.PublishDir, begun.Origin); err == nil {
-		if signed, err := os.ReadFile(filepath.Join(dir, audit.CheckpointFile)); err == nil {
-			if seen, err := h.log.Checkpoint(pglog.Head{Origin: begun.Origin, Checkpoint: signed}); err == nil {
-				facts["published.size"], facts["published.root"] = strconv.FormatUint(seen.Size, 10), seen.Root.String()
-			}
+	all, err := h.publishers.Published(a.ctx, begun.Origin)
+	if err != nil {
+		return err
+	}
+	newest := uint64(0)
+	for _, p := range all {
+		seen, err := h.log.Checkpoint(pglog.Head{Origin: begun.Origin, Checkpoint: p.Checkpoint})
+		if err == nil && seen.Size >= newest {
+			newest = seen.Size
+			facts["published.size"], facts["published.root"] = strconv.FormatUint(seen.Size, 10), seen.Root.String()
 		}
 	}
 	head, err := h.log.Head(a.ctx, o.ID)

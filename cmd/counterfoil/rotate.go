@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
 
 	"counterfoil/audit"
-	"counterfoil/audit/publish"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
@@ -138,20 +136,18 @@ func (h *heart) signedAnew(ctx context.Context, o chat.Organisation) error {
 	if _, err := audit.OpenCheckpoint(head.Checkpoint, signer.Verifier()); err != nil {
 		return errors.New("not every log has a record of the change yet: run counterfoil audit rotate-key again")
 	}
-	dir, err := publish.Dir(h.config.PublishDir, o.Origin)
+	all, err := h.publishers.Published(ctx, o.Origin)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{audit.CheckpointFile, audit.CosignedFile} {
-		signed, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := audit.OpenCheckpoint(signed, signer.Verifier()); err != nil {
-			return fmt.Errorf("%s is signed by the previous key alone: let the service run until it is published anew", filepath.Join(dir, name))
+	for _, p := range all {
+		for name, signed := range map[string][]byte{audit.CheckpointFile: p.Checkpoint, audit.CosignedFile: p.Cosigned} {
+			if signed == nil {
+				continue
+			}
+			if _, err := audit.OpenCheckpoint(signed, signer.Verifier()); err != nil {
+				return fmt.Errorf("%s/%s is signed by the previous key alone: let the service run until it is published anew", p.Where, name)
+			}
 		}
 	}
 	return nil

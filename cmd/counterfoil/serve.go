@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -27,6 +28,7 @@ import (
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
 	"counterfoil/internal/console"
+	"counterfoil/internal/demo"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -90,10 +92,11 @@ type service struct {
 	tracer trace.TracerProvider
 	fail   chan error // the first part that ended by itself
 
-	heart   *heart
-	demo    *demo
-	enders  []func()
-	running sync.WaitGroup
+	ownerURL string // of the own database; empty over somebody else's
+	heart    *heart
+	demo     *tryOut
+	enders   []func()
+	running  sync.WaitGroup
 }
 
 func (s *service) onStop(f func()) { s.enders = append(s.enders, f) }
@@ -125,6 +128,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.close)
+	if err := s.heart.checkBucket(ctx, s.logger); err != nil {
+		return err
+	}
 	if err := s.heart.recordPolicy(ctx); errors.Is(err, access.ErrUnavailable) {
 		s.logger.Error("which policy decides is not on record yet; it is tried again, and nothing is decided that is not recorded", "error", err)
 	} else if err != nil {
@@ -183,7 +189,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			s.report(err)
 		}
 	})
-	s.background(s.heart.publisher.Run)
+	s.background(s.heart.publishers.Run)
 	s.background(s.index)
 	s.background(s.upkeep)
 
@@ -229,12 +235,14 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		_ = hub.Drain(ctx)
 	})
 	admins, err := console.New(console.Config{
-		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger,
+		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(),
 		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 	})
 	if err != nil {
 		return err
 	}
+	s.background(admins.Run)
 	inside := chi.NewRouter()
 	inside.Use(telemetry.Requests(s.logger, s.tracer))
 	admins.Routes(inside)
@@ -284,7 +292,8 @@ func (s *service) database(ctx context.Context, notify func(string)) (string, er
 			s.logger.Error("PostgreSQL did not stop cleanly", "error", err)
 		}
 	}
-	if _, err := migrateURL(ctx, s.config, db.URL(cluster.Superuser, cluster.Database), false); err != nil {
+	s.ownerURL = db.URL(cluster.Superuser, cluster.Database)
+	if _, err := migrateURL(ctx, s.config, s.ownerURL, false); err != nil {
 		return "", err
 	}
 	return db.URL(serviceRole, cluster.Database), nil
@@ -465,8 +474,8 @@ func consoleHint(setUp string) string {
 		"     It takes an authenticator app on a phone. (A fresh link: bin/counterfoil admin setup)"
 }
 
-// demo is what a try-out has beside the service.
-type demo struct {
+// tryOut is what a try-out has beside the service.
+type tryOut struct {
 	organisation          chat.Organisation
 	widget                chat.Widget
 	standin               *standin.Server
@@ -497,8 +506,8 @@ func demoAllowed(c config.Config) error {
 }
 
 // prepareDemo makes the fictional organisation at first start, and the stand-in whose addresses become the settings.
-func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
-	d := &demo{secret: uuid.NewString()}
+func (s *service) prepareDemo(ctx context.Context) (*tryOut, error) {
+	d := &tryOut{secret: uuid.NewString()}
 	all, err := s.heart.store.Organisations(ctx)
 	if err != nil {
 		return nil, err
@@ -512,7 +521,7 @@ func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
 		d.organisation, err = s.heart.createOrganisation(ctx, chat.Organisation{
 			Name: demoName, Tenant: demoTenant, Language: "en",
 			Settings: chat.Settings{ShareVisitorEmail: true, CreateAgents: true, NameInChannel: true},
-		})
+		}, s.demoMonth)
 		if err != nil {
 			return nil, err
 		}
@@ -566,6 +575,26 @@ func (s *service) prepareDemo(ctx context.Context) (*demo, error) {
 		LoginURL: d.standin.LoginURL(), ServiceHosts: []string{service.Host},
 	}
 	return d, nil
+}
+
+// demoPause lies between what is made up and what happens, so that the last hour tells the truth.
+const demoPause = time.Hour
+
+// demoMonth makes up what happened before the try-out, if this program owns the database.
+func (s *service) demoMonth(ctx context.Context, o chat.Organisation) error {
+	if s.ownerURL == "" {
+		return nil
+	}
+	owner, err := pgx.Connect(ctx, s.ownerURL)
+	if err != nil {
+		return fmt.Errorf("connect as the owner of the database: %w", err)
+	}
+	defer owner.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is lost with it
+	entries, err := demo.Month(ctx, s.heart.policies.engine, o.ID, time.Now().Add(-demoPause))
+	if err != nil {
+		return err
+	}
+	return demo.Write(ctx, owner, s.heart.key, o.ID, entries)
 }
 
 func (s *service) startStandin(ctx context.Context) error {

@@ -69,6 +69,12 @@ func prove(a *policy.Actor, who principal.Principal, now time.Time) {
 // noAddress is the address of an actor for whom no list of addresses is kept.
 const noAddress = "none"
 
+// EntryOf writes down a question that is asked of the policy by itself, and its decision, as a record of it does. InputOf reads it.
+// kind is what the record is if the question is allowed; act names an administrative act.
+func EntryOf(in policy.Input, d policy.Decision, kind audit.Kind, act string, facts map[string]string) audit.Entry {
+	return entryOf(in, d, question{kind: kind, action: act, facts: facts})
+}
+
 // entryOf writes down the question and its decision. The facts together with the other members give the whole
 // policy input again (InputOf), so that a decision can be replayed against another revision.
 func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {

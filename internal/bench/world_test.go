@@ -168,7 +168,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	must(b, err)
 	logger := slog.New(slog.DiscardHandler)
 	w.log = pglog.New(w.pool, key, decisionKey(b))
-	outside := publish.New(publish.Config{Log: w.log, Dir: b.TempDir(), Interval: time.Second, MaxAge: time.Minute, Logger: logger, Now: time.Now})
+	outside := publish.New(publish.Config{Log: w.log, To: publish.Directory(b.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: logger, Now: time.Now})
 	w.gate = access.New(access.Config{Policy: engine, Log: w.log, Ring: ring, Pool: w.pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider(), Standing: outside.Standing})
 	w.readers = w.gate.Readers()
 	b.Cleanup(w.index()) // as the service does, so that its cost is in the figures

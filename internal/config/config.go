@@ -35,7 +35,17 @@ type Config struct {
 
 	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
 	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
+	Bucket          Bucket
 	Witness         Witness
+}
+
+// Bucket is where the logs are published beside the directory. Name is empty while there is none.
+type Bucket struct {
+	Name            string // COUNTERFOIL_PUBLISH_BUCKET
+	Endpoint        string // COUNTERFOIL_PUBLISH_BUCKET_ENDPOINT
+	Region          string // COUNTERFOIL_PUBLISH_BUCKET_REGION
+	CredentialsFile string // COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE: the id of an access key, and on the next line its secret
+	Lock            string // COUNTERFOIL_PUBLISH_BUCKET_LOCK: compliance or governance
 }
 
 // Witness is who cosigns the logs' checkpoints. URL is empty while there is none.
@@ -200,6 +210,17 @@ func Load(environ []string) (Config, []Setting, error) {
 	}
 	c.PublishDir = r.text("PUBLISH_DIR", filepath.Join(c.DataDir, "export"))
 	c.PublishInterval = r.duration("PUBLISH_INTERVAL", "1s", 100*time.Millisecond, time.Hour)
+	p := &c.Bucket
+	p.Name = r.text("PUBLISH_BUCKET", "")
+	p.Region = r.text("PUBLISH_BUCKET_REGION", "us-east-1")
+	p.Endpoint = r.origin("PUBLISH_BUCKET_ENDPOINT", "https://s3."+p.Region+".amazonaws.com")
+	p.CredentialsFile = r.text("PUBLISH_BUCKET_CREDENTIALS_FILE", "")
+	if p.Lock = r.text("PUBLISH_BUCKET_LOCK", "compliance"); p.Lock != "compliance" && p.Lock != "governance" {
+		r.fail("PUBLISH_BUCKET_LOCK", "must be compliance (nobody ends a lock early) or governance (whom the bucket's owner lets)")
+	}
+	if (p.Name == "") != (p.CredentialsFile == "") {
+		r.fail("PUBLISH_BUCKET", "and COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE need each other")
+	}
 	w := &c.Witness
 	fallback := WitnessNone
 	if w.URL = r.text("WITNESS_URL", ""); w.URL != "" {

@@ -9,6 +9,8 @@ import (
 
 const witness = "COUNTERFOIL_WITNESS_URL=https://witness.example\nCOUNTERFOIL_WITNESS_KEY=witness.example+00000000+AA=="
 
+const bucket = "COUNTERFOIL_PUBLISH_BUCKET=logs\nCOUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE=/x"
+
 func TestLoad(t *testing.T) {
 	for _, tt := range []struct {
 		name, env, wrong string
@@ -37,6 +39,11 @@ func TestLoad(t *testing.T) {
 		{"refuses another policy", witness + "\nCOUNTERFOIL_WITNESS_POLICY=maybe", "must be none, warn or require"},
 		{"refuses to publish all the time", "COUNTERFOIL_PUBLISH_INTERVAL=1ms", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration from 100ms to 1h0m0s"},
 		{"refuses what is no duration", "COUNTERFOIL_PUBLISH_INTERVAL=often", "COUNTERFOIL_PUBLISH_INTERVAL must be a duration"},
+		{"takes a bucket", bucket, ""},
+		{"takes a bucket on loopback", bucket + "\nCOUNTERFOIL_PUBLISH_BUCKET_ENDPOINT=http://127.0.0.1:9000\nCOUNTERFOIL_PUBLISH_BUCKET_LOCK=governance", ""},
+		{"refuses a bucket over plain http", bucket + "\nCOUNTERFOIL_PUBLISH_BUCKET_ENDPOINT=http://s3.example", "COUNTERFOIL_PUBLISH_BUCKET_ENDPOINT must be https"},
+		{"refuses a bucket without credentials", "COUNTERFOIL_PUBLISH_BUCKET=x", "need each other"},
+		{"refuses a bucket without a lock", bucket + "\nCOUNTERFOIL_PUBLISH_BUCKET_LOCK=none", "COUNTERFOIL_PUBLISH_BUCKET_LOCK must be"},
 		{"refuses a policy that nothing verifies", "COUNTERFOIL_POLICY_BUNDLE=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"refuses a key that verifies no policy", "COUNTERFOIL_POLICY_KEY=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"takes a policy with its key", "COUNTERFOIL_POLICY_BUNDLE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},

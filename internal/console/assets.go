@@ -71,7 +71,7 @@ func loadAssets() (*assets, error) {
 		}
 		a.scripts = append(a.scripts, script)
 	}
-	if a.pages, err = template.New("").Funcs(template.FuncMap{"link": link}).ParseFS(webFS, "web/*.html"); err != nil {
+	if a.pages, err = template.New("").Funcs(template.FuncMap{"link": link, "page": page}).ParseFS(webFS, "web/*.html"); err != nil {
 		return nil, fmt.Errorf("parse pages: %w", err)
 	}
 	return &a, nil

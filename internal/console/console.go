@@ -23,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -37,6 +38,10 @@ type Config struct {
 	URL     string                         // where the console is reached, such as https://console.example
 	Address func(*http.Request) netip.Addr // the address a request comes from, behind whatever proxies are trusted
 	Logger  *slog.Logger
+	Now     func() time.Time
+
+	Publishers publish.Publishers // what is known of the logs outside the database
+	Outside    Outside
 }
 
 // Server answers the console's requests.
@@ -45,6 +50,8 @@ type Server struct {
 	assets *assets
 	secure bool // reached with https; otherwise on loopback, which config sees to
 	csrf   *http.CrossOriginProtection
+
+	verifier *verifier
 
 	reports *rate.Limiter // of violations
 }
@@ -59,7 +66,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -93,6 +100,7 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.integrityRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -204,6 +212,11 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		admin, err := s.cfg.Desk.Resume(r.Context(), v.admissions, v.from, v.token)
 		switch {
 		case errors.Is(err, signin.ErrNoSession):
+			if r.Header.Get("HX-Request") == "true" { // the whole page goes there, not the part that was asked for
+				w.Header().Set("HX-Redirect", "/sign-in")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
 			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 		case err != nil:
 			s.trouble(w, r, v, err)
@@ -292,6 +305,7 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/integrity", "integrity"},
 }
 
 // Sections are what one can go to from here.
@@ -341,6 +355,9 @@ func link(path string, query ...any) string {
 	return path + "?" + q.Encode()
 }
 
+// page is the address of one of many pages.
+func page(path string, of any) string { return path + url.PathEscape(fmt.Sprint(of)) }
+
 // messagePage is a page that says one thing.
 type messagePage struct {
 	Name    string // of the text
@@ -371,7 +388,8 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 }
 
 // titles are the texts by which pages are told apart in a window's list of tabs.
-var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events"}
+var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
+	"integrity": "integrity", "verifying": "verifying"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/console"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/principal"
@@ -52,6 +55,7 @@ type site struct {
 	cookies map[string]*http.Cookie
 	headers http.Header
 	ahead   time.Duration
+	outside publish.Publishers
 	seed    string
 	codes   []string
 }
@@ -60,11 +64,18 @@ func newSite(t *testing.T, address string) *site {
 	t.Helper()
 	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
+	s.outside = publish.Publishers{publish.New(publish.Config{
+		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
+	})}
 	c, err := console.New(console.Config{
-		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside,
 		Address: func(*http.Request) netip.Addr { return s.from },
 	})
 	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
 	r := chi.NewRouter()
 	c.Routes(r)
 	s.routes, s.handler = r, r
@@ -463,7 +474,7 @@ func TestReadingTheLogIsDecidedAndRecordedBeforeAnythingIsShown(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")
 	s.setUp()
 	s.signIn()
-	_, page := s.expect(http.StatusOK, "GET", "/events", nil)
+	_, page := s.expect(http.StatusOK, "GET", "/events?readings=shown", nil)
 	e := s.last()
 	if e.Action != "console.events" || e.Decision != "allow" || e.Rule != "read_audit_log.admin" || e.Actor.Kind != "admin" || e.Facts["actor.roles"] != "auditor,security_admin" {
 		t.Errorf("the record of the reading: %+v", e)
@@ -506,7 +517,7 @@ func TestOnePagesThroughTheWholeLogWithoutGapsOrDoubles(t *testing.T) {
 	link := regexp.MustCompile(`<a href="/events/(\d+)"`)
 	older := regexp.MustCompile(`<a rel="next" href="([^"]+)"`)
 	var seen []string
-	for path, pages := "/events", 0; path != ""; pages++ {
+	for path, pages := "/events?readings=shown", 0; path != ""; pages++ {
 		if pages > 5 {
 			t.Fatal("there is no end to the pages")
 		}
@@ -528,8 +539,8 @@ func TestOnePagesThroughTheWholeLogWithoutGapsOrDoubles(t *testing.T) {
 	if !ok || first < 120 || seen[len(seen)-1] != "0" {
 		t.Errorf("from %d on one sees %v", first, seen)
 	}
-	_, page := s.expect(http.StatusOK, "GET", "/events?before=60", nil)
-	if newer := `<a rel="prev" href="/events?before=110">`; !strings.Contains(page, newer) {
+	_, page := s.expect(http.StatusOK, "GET", "/events?readings=shown&before=60", nil)
+	if newer := `<a rel="prev" href="/events?after=59&amp;readings=shown">`; !strings.Contains(page, newer) {
 		t.Errorf("there is no way back to newer ones:\n%s", page)
 	}
 	for _, path := range []string{"/events?before=-1", "/events?before=1e3", "/events?before=01", "/events?before=99999999999999999999", "/events/-1", "/events/00"} {
@@ -552,16 +563,16 @@ func TestWhatWasPrunedIsSaidToBeElsewhere(t *testing.T) {
 	s.signIn()
 	_, err := s.DB.Superuser(t).Exec(t.Context(), "update audit.retention set first_seq = 256 where organisation_id = $1", s.Organisation.ID)
 	must(t, err)
-	_, page := s.expect(http.StatusOK, "GET", "/events?before=270", nil)
+	_, page := s.expect(http.StatusOK, "GET", "/events?readings=shown&before=270", nil)
 	if !strings.Contains(page, `"/events/256"`) || strings.Contains(page, `"/events/255"`) || strings.Contains(page, `rel="next"`) || !strings.Contains(page, "no longer kept here") {
 		t.Errorf("the last page:\n%s", page)
 	}
-	s.expect(http.StatusOK, "GET", "/events?before=10", nil)
+	s.expect(http.StatusOK, "GET", "/events?readings=shown&before=10", nil)
 	s.expect(http.StatusGone, "GET", "/events/255", nil)
 	if _, page := s.expect(http.StatusOK, "GET", "/events/256", nil); strings.Contains(page, `rel="prev"`) {
 		t.Error("a link leads to what was pruned")
 	}
-	if _, page := s.expect(http.StatusOK, "GET", "/events", nil); strings.Contains(page, "no longer kept here") {
+	if _, page := s.expect(http.StatusOK, "GET", "/events?readings=shown", nil); strings.Contains(page, "no longer kept here") {
 		t.Error("the first page speaks of what was pruned")
 	}
 }

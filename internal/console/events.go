@@ -2,8 +2,10 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/chat"
+	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
 	"counterfoil/policy"
 )
@@ -21,7 +24,14 @@ const pageSize = 50
 
 // eventsPage is a page of the log, newest first.
 type eventsPage struct {
-	Size         uint64
+	search
+	Text         string // of the filter
+	Wrong        *wrong
+	Builder      builder
+	Strip        strip
+	Total        string
+	Hidden       string // how many readings are; empty when none
+	Since        string // how far back is looked, when the filter does not say
 	Origin       string
 	Days         []day
 	Older, Newer string // links; empty at the ends
@@ -40,6 +50,8 @@ type row struct {
 	What        string
 	Outcome     string // allow, masked, deny, or none
 	Who, About  string
+	WhoFilter   string // finds what he did
+	AboutFilter string // finds what is about it
 	Fields      []string
 	OutcomeText string
 }
@@ -70,67 +82,153 @@ func number(s string) (uint64, bool) {
 }
 
 func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
-	facts := map[string]string{}
-	before, all := uint64(0), true
-	if q := r.URL.Query().Get("before"); q != "" {
-		var ok bool
-		if before, ok = number(q); !ok {
-			s.message(w, v, http.StatusBadRequest, "badNumber")
-			return
-		}
-		all, facts["before"] = false, q
-	}
-	head, first, err := s.read(r, admin, "console.events", facts)
-	if err != nil {
-		s.trouble(w, r, v, err)
+	query := r.URL.Query()
+	if query.Has("build") {
+		http.Redirect(w, r, link("/events", "q", built(query.Get), "readings", query.Get("readings")), http.StatusSeeOther)
 		return
 	}
-	if all || before > head.Size {
-		before = head.Size
-	}
-	before = max(before, first)
-	from := max(before-min(before, pageSize), first)
-	page := eventsPage{Size: head.Size, Origin: head.Origin, Pruned: from == first && first > 0}
-	var rows []row
-	for body, err := range s.cfg.Log.Entries(r.Context(), admin.Organisation(), from, before) {
-		if err != nil {
-			s.trouble(w, r, v, err)
-			return
-		}
-		e, err := audit.ParseEntry(body)
-		if err != nil {
-			s.trouble(w, r, v, fmt.Errorf("the log in the database is damaged: %w", err))
-			return
-		}
-		rows = append(rows, rowOf(v.lang, e))
-	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		date := longDate(v.lang, rows[i].Time)
-		if n := len(page.Days); n == 0 || page.Days[n-1].Date != date {
-			page.Days = append(page.Days, day{Date: date})
-		}
-		last := &page.Days[len(page.Days)-1]
-		last.Rows = append(last.Rows, rows[i])
-	}
-	if from > first {
-		page.Older = fmt.Sprintf("/events?before=%d", from)
-	}
-	if before < head.Size {
-		page.Newer = "/events"
-		if newer := before + pageSize; newer < head.Size {
-			page.Newer = fmt.Sprintf("/events?before=%d", newer)
+	page := eventsPage{Text: query.Get("q")}
+	facts := map[string]string{}
+	var cursor uint64
+	for _, name := range []string{"before", "after"} {
+		if q := query.Get(name); q != "" {
+			var ok bool
+			if cursor, ok = number(q); !ok {
+				s.message(w, v, http.StatusBadRequest, "badNumber")
+				return
+			}
+			facts[name] = q
 		}
 	}
 	name, err := s.handle(r, admin, v.lang)
+	if err == nil {
+		page.search, err = s.seek(r, admin)
+	}
+	if e := asFilterError(err); e != nil { // nothing was looked for
+		page.Wrong, page.Builder = wrongFilter(v.lang, e), build(v.lang, filter.Filter{}, nil)
+		s.renderAs(w, v, http.StatusBadRequest, "events", page, view{Handle: name, Path: link("/events", "q", page.Text)})
+		return
+	}
 	if err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}
-	path := "/events"
-	if !all {
-		path = fmt.Sprintf("/events?before=%d", before)
+	page.Text, facts["filter"] = page.Filter.String(), page.sought.String()
+	head, first, err := s.read(r, admin, "console.events", facts)
+	if err == nil {
+		err = s.fill(r.Context(), v, admin, &page, head, first, cursor, facts["after"] != "")
 	}
-	s.renderAs(w, v, http.StatusOK, "events", page, view{Handle: name, Path: path})
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	path := []any{"q", page.Text, "readings", query.Get("readings")}
+	for _, name := range []string{"before", "after"} {
+		path = append(path, name, facts[name])
+	}
+	s.renderAs(w, v, http.StatusOK, "events", page, view{Handle: name, Path: link("/events", path...)})
+}
+
+// fill reads what a page of events shows.
+func (s *Server) fill(ctx context.Context, v visit, admin principal.Admin, page *eventsPage, head pglog.Head, first, cursor uint64, forward bool) error {
+	page.Origin = head.Origin
+	if cursor > 0 {
+		cursor = max(cursor, first)
+	}
+	place, err := s.place(ctx, admin, cursor, head.Size)
+	if err != nil {
+		return err
+	}
+	before, after := place, pglog.Place{}
+	if forward {
+		before, after = after, place
+	}
+	found, err := s.find(ctx, admin, page.search, before, after)
+	if err != nil {
+		return err
+	}
+	if forward { // what is newer by less than a page begins with the newest
+		if forward = len(found) == pageSize; forward {
+			slices.Reverse(found)
+		} else if found, err = s.find(ctx, admin, page.search, pglog.Place{}, pglog.Place{}); err != nil {
+			return err
+		}
+	}
+	full := len(found) == pageSize
+	found = slices.DeleteFunc(found, func(f pglog.Found) bool { return f.Seq < first }) // what is being pruned
+	if page.Days, err = daysOf(v.lang, found); err != nil {
+		return err
+	}
+	to := func(name string, seq uint64) string {
+		return link("/events", "q", page.Text, "readings", page.Shown(), name, seq)
+	}
+	if full && len(found) > 0 && found[len(found)-1].Seq > first {
+		page.Older = to("before", found[len(found)-1].Seq)
+	}
+	if len(found) > 0 && (forward || !before.At.IsZero()) {
+		page.Newer = to("after", found[0].Seq)
+	}
+	page.Pruned = page.Older == "" && first > 0
+	if page.Strip, err = s.count(ctx, v.lang, admin, page.search); err != nil {
+		return err
+	}
+	page.Total = number64(v.lang, page.Strip.Total)
+	if page.sought.IsZero() && page.readings {
+		page.Total = number64(v.lang, int64(head.Size-first))
+	} else if page.Strip.AtLeast {
+		page.Total = "≥ " + page.Total
+	}
+	if page.sought.Since.IsZero() {
+		since, _ := page.window()
+		page.Since = longDate(v.lang, since)
+	}
+	hidden, atLeast, err := s.hidden(ctx, v.lang, admin, page.search)
+	if err != nil {
+		return err
+	}
+	if hidden > 0 {
+		if page.Hidden = number64(v.lang, hidden); atLeast {
+			page.Hidden = "≥ " + page.Hidden
+		}
+	}
+	actions, err := s.cfg.Log.Actions(ctx, admin.Organisation())
+	page.Builder = build(v.lang, page.Filter, actions)
+	return err
+}
+
+// place is where a record stands; zero for none and for what is not there yet.
+func (s *Server) place(ctx context.Context, admin principal.Admin, seq, size uint64) (pglog.Place, error) {
+	if seq == 0 || seq >= size {
+		return pglog.Place{}, nil
+	}
+	for body, err := range s.cfg.Log.Entries(ctx, admin.Organisation(), seq, seq+1) {
+		if err != nil {
+			return pglog.Place{}, err
+		}
+		e, err := audit.ParseEntry(body)
+		if err != nil {
+			return pglog.Place{}, fmt.Errorf("the log in the database is damaged: %w", err)
+		}
+		return pglog.Place{At: e.Time, Seq: seq}, nil
+	}
+	return pglog.Place{}, fmt.Errorf("record %d is missing", seq)
+}
+
+// daysOf sorts records into days.
+func daysOf(lang string, found []pglog.Found) (days []day, err error) {
+	for _, f := range found {
+		e, err := audit.ParseEntry(f.Body)
+		if err != nil {
+			return nil, fmt.Errorf("the log in the database is damaged: %w", err)
+		}
+		date := longDate(lang, e.Time)
+		if n := len(days); n == 0 || days[n-1].Date != date {
+			days = append(days, day{Date: date})
+		}
+		last := &days[len(days)-1]
+		last.Rows = append(last.Rows, rowOf(lang, e))
+	}
+	return days, nil
 }
 
 func rowOf(lang string, e audit.Entry) row {
@@ -138,10 +236,20 @@ func rowOf(lang string, e audit.Entry) row {
 	if outcome == "" {
 		outcome = "none"
 	}
-	return row{
+	r := row{
 		Seq: e.Seq, Time: e.Time, What: what(lang, e.Action), Outcome: outcome, OutcomeText: word(lang, "outcome_"+outcome),
 		Who: handle(lang, e.Actor), About: about(lang, e), Fields: fieldNames(lang, e.Fields),
 	}
+	if filter.IsReference(e.Actor.Ref) {
+		r.WhoFilter = filter.Filter{}.And(filter.Actor, e.Actor.Ref).String()
+	}
+	switch {
+	case filter.IsReference(e.Subject.Ref):
+		r.AboutFilter = filter.Filter{}.And(filter.Subject, e.Subject.Ref).String()
+	case filter.IsReference(e.Conversation) && e.Subject.Kind == "":
+		r.AboutFilter = filter.Filter{}.And(filter.Conversation, e.Conversation).String()
+	}
+	return r
 }
 
 // about is whom or what a record speaks of.
@@ -227,6 +335,10 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request, v visit, admin pr
 	name, err := s.handle(r, admin, v.lang)
 	if err != nil {
 		s.trouble(w, r, v, err)
+		return
+	}
+	if r.Header.Get("HX-Request") == "true" { // it opens beside a list
+		s.renderAs(w, v, http.StatusOK, "beside", page, view{Handle: name})
 		return
 	}
 	s.renderAs(w, v, http.StatusOK, "event", page, view{Handle: name, Path: fmt.Sprintf("/events/%d", seq)})

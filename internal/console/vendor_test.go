@@ -61,7 +61,7 @@ var (
 	tag       = regexp.MustCompile(`(?s)<[a-z][^<]*?>`)
 	attribute = regexp.MustCompile(`(?s)([a-zA-Z@:-]+)=(?:"((?:[^"{]|\{\{.*?\}\}|\{)*)"|'([^']*)')`)
 	action    = regexp.MustCompile(`(?s)\{\{.*?\}\}`)
-	address   = regexp.MustCompile(`^(?:[^{?]*|\{\{link "[^"]+"[^}]*\}\})$`)
+	address   = regexp.MustCompile(`^(?:[^{?]*|\{\{(?:link|page) "[^"]+"[^}]*\}\})$`)
 	href      = regexp.MustCompile(`^(?:[^{?]*|\{\{[^}]+\}\}|/[a-z/]+/\{\{\.[A-Z]\w*(?:\.[A-Z]\w*)*\}\})$`)
 )
 

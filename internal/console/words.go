@@ -3,8 +3,10 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	if !ok {
-		both, ok = pageWords[name]
+	for _, more := range []map[string][2]string{pageWords, proofWords} {
+		if !ok {
+			both, ok = more[name]
+		}
 	}
 	switch {
 	case !ok:
@@ -101,7 +103,7 @@ var words = map[string][2]string{
 	"events":        {"Events", "Événements"},
 	"records":       {"records", "enregistrements"},
 	"record":        {"Record", "Enregistrement"},
-	"eventsLead":    {"Newest first; times are UTC. People appear as references. Looking is recorded too.", "Les plus récents d’abord ; heures UTC. Les personnes apparaissent par référence. La consultation est enregistrée aussi."},
+	"eventsLead":    {"Newest first. People appear as references. Looking is recorded too.", "Les plus récents d’abord. Les personnes apparaissent par référence. La consultation est enregistrée aussi."},
 	"log":           {"Log", "Journal"},
 	"colTime":       {"Time", "Heure"},
 	"colWhat":       {"What", "Quoi"},

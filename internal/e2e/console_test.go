@@ -22,14 +22,14 @@ import (
 
 // consoleWords are the names under which somebody finds things in the console, in a language.
 type consoleWords struct {
-	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened string
+	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened, asPage string
 }
 
 var consoleIn = map[string]consoleWords{
 	"en": {"Set up an administrator", "Sign-in name", "Password", "Password again", "Continue", "Add your authenticator", "Six-digit code", "Confirm", "Keep your recovery codes",
-		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up"},
+		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up", "Open as a page"},
 	"fr": {"Créer un administrateur", "Nom de connexion", "Mot de passe", "Mot de passe, encore", "Continuer", "Ajouter votre application d’authentification", "Code à six chiffres", "Confirmer", "Conservez vos codes de secours",
-		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé"},
+		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé", "Ouvrir comme page"},
 }
 
 const (
@@ -154,7 +154,13 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.giveCode()
 	a.shows("h1", a.words.events)
 	look(a.tab, "events")
+	eval[bool](a.tab, `document.querySelector(".menu").open = true`)
+	look(a.tab, "events with the menu")
+	a.reload()
 	a.find("", "link", a.happened()).click()
+	a.shows("#drawer", a.words.happened)
+	look(a.tab, "event beside the events")
+	a.press("#drawer", "link", a.words.asPage)
 	a.shows("h1", a.words.happened)
 	eval[bool](a.tab, `document.querySelector("main details").open = true`)
 	look(a.tab, "event")
@@ -164,7 +170,7 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 // happened is the name of the link to the record of the set-up.
 func (a *admin) happened() string {
 	a.t.Helper()
-	return eval[string](a.tab, `[...document.querySelectorAll(".events a")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
+	return eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
 }
 
 // AUTH-TOTP-03, AUTH-PW-02.
@@ -187,7 +193,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	})
 	a.press("", "link", "All events")
 	a.shows("h1", "Events")
-	for _, want := range []string{"Show the visitor who answers him", "Introduce the visitor to his agent", "Find the profile of the agent who joins", "Signed in", "Read the events", "the agent’s display name"} {
+	for _, want := range []string{"Show the visitor who answers him", "Introduce the visitor to his agent", "Find the profile of the agent who joins", "Signed in", "Readings of this log that are not shown", "the agent’s display name"} {
 		a.shows("main", want)
 	}
 	all := eval[string](a.tab, `document.documentElement.outerHTML`)
@@ -196,7 +202,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 			t.Errorf("the events show %q", secret)
 		}
 	}
-	label := eval[string](a.tab, `[...document.querySelectorAll(".events a")].find((l) => l.ariaLabel.includes("Show the visitor who answers him")).ariaLabel`)
+	label := eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes("Show the visitor who answers him")).ariaLabel`)
 	a.find("", "link", label).click()
 	a.shows("main", "A visitor is shown who answers him, in his own conversation.")
 	a.shows("main", "show_agent_to_visitor.own_conversation")
@@ -347,9 +353,43 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	}
 	a.tab.key(enter)
 	a.tab.key(forth)
-	if at := a.focused(); !strings.HasPrefix(at, "link Record ") {
+	if at := a.focused(); at != "textbox Filter" {
 		t.Errorf("after skipping to the content the next stop is %q", at)
 	}
+	a.write("action:admin.set_up,sign_in.complete")
 	a.tab.key(enter)
-	a.shows("main", "Who asked")
+	a.loaded(s.Console + "/events?q=")
+
+	// CON-23.
+	a.tab.key(letter("?"))
+	a.shows("#help", "Keyboard shortcuts")
+	a.tab.key(escape)
+	a.tab.key(letter("/"))
+	eventually(t, "the filter has the focus", soon, func() bool { return a.focused() == "textbox Filter" })
+	a.tab.key(forth)
+	a.tab.key(letter("j"))
+	first := a.focused()
+	a.tab.key(letter("j"))
+	if at := a.focused(); !strings.HasPrefix(first, "link Record ") || !strings.HasPrefix(at, "link Record ") || at == first {
+		t.Errorf("j goes to %q and %q", first, at)
+	}
+	a.tab.key(letter("k"))
+	if at := a.focused(); at != first {
+		t.Errorf("k goes to %q, want %q", at, first)
+	}
+	a.tab.key(letter("o"))
+	a.shows("#drawer", "Signed in")
+	a.tab.key(escape)
+	eventually(t, "the record is closed and its link has the focus", soon, func() bool { return a.text("#drawer") == "" && a.focused() == first })
+	a.tab.key(enter)
+	a.shows("#drawer", "Signed in")
+	a.tab.key(escape)
+	eval[bool](a.tab, `document.querySelector("[data-set=keys][data-to=off]").click() ?? true`)
+	a.tab.key(letter("?"))
+	if eval[bool](a.tab, `document.querySelector("#help").open`) {
+		t.Error("shortcuts work though they are off")
+	}
 }
+
+// letter is a key that writes a character.
+func letter(c string) stroke { return stroke{key: c, text: c, code: int64(strings.ToUpper(c)[0])} }

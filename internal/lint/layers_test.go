@@ -63,18 +63,20 @@ func layers() map[string]ours {
 		"audit/publish":   {3, "audit audit/pglog"},
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
+		"internal/demo":   {4, "audit internal/access policy"},
 		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog internal/access internal/chat internal/ipallow internal/principal internal/signin policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/chat internal/filter internal/ipallow internal/principal internal/signin policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/filter internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/filter internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
+		"audit/publish/buckettest": {testSupport, "audit audit/publish"},
 		"internal/bench":           {testSupport, ""},
 		"internal/faults":          {testSupport, ""},
 		"internal/lint":            {testSupport, ""},
@@ -88,7 +90,7 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/demo internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
 			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},
@@ -101,11 +103,12 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
-		"net/http/...":                         {"audit/publish cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness"},
+		"github.com/minio/minio-go/...":        {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},
+		"net/http/...":                         {"audit/publish audit/publish/buckettest cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket"},
 		"crypto/tls":                           {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                              {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
 		"syscall":                              {"audit/publish cmd/counterfoil internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
-		"math/rand/...":                        {"internal/pg internal/stream", "spreading retries and wake-ups; whatever must not be guessed comes from crypto/rand"},
+		"math/rand/...":                        {"internal/demo internal/pg internal/stream", "spreading retries and wake-ups, and what is made up; whatever must not be guessed comes from crypto/rand"},
 		"html/template":                        {"internal/console internal/widget", "pages are made at the edges"},
 		"unsafe":                               {"", "types are what keeps EUII in"},
 		"reflect":                              {"", "types are what keeps EUII in"},

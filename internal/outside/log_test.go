@@ -60,7 +60,7 @@ func export(t *testing.T, dir string, s *audit.Signer, all [][]byte) {
 	}
 	signed, err := s.Sign(tree.Size(), tree.Root())
 	must(t, err)
-	w, err := audit.OpenExport(dir, s.VerifierKey())
+	w, err := audit.OpenExport(t.Context(), audit.Dir(dir), s.VerifierKey())
 	must(t, err)
 	must(t, w.Write(t.Context(), signed, from(all, w.Next())))
 }

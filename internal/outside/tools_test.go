@@ -22,12 +22,13 @@ const (
 	fsckModule        = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 	spicyModule       = "filippo.io/torchwood/cmd/spicy@v0.9.0"
 	litewitnessModule = "filippo.io/torchwood/cmd/litewitness@v0.9.0"
+	versitygwModule   = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 )
 
-var fsck, spicy, litewitness string
+var fsck, spicy, litewitness, versitygw string
 
 func TestMain(m *testing.M) {
-	for program, module := range map[*string]string{&fsck: fsckModule, &spicy: spicyModule, &litewitness: litewitnessModule} {
+	for program, module := range map[*string]string{&fsck: fsckModule, &spicy: spicyModule, &litewitness: litewitnessModule, &versitygw: versitygwModule} {
 		var err error
 		if *program, err = install(module); err != nil {
 			fmt.Fprintln(os.Stderr, err)

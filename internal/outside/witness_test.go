@@ -169,7 +169,7 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	node := func(root string) *publish.Publisher {
 		w, err := publish.NewWitness(address, vkey, http.DefaultTransport, time.Now)
 		must(t, err)
-		return publish.New(publish.Config{Log: log, Dir: root, Interval: time.Second, Witness: w, Require: true, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now})
+		return publish.New(publish.Config{Log: log, To: publish.Directory(root), Interval: time.Second, Witness: w, Require: true, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now})
 	}
 	first, second := t.TempDir(), t.TempDir()
 	nodes := map[string]*publish.Publisher{first: node(first), second: node(second)}
@@ -187,8 +187,7 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 			if err := n.Standing(t.Context(), organisation, true); err != nil {
 				t.Fatalf("%v\n%s", err, &said)
 			}
-			dir, err := publish.Dir(root, s.Origin())
-			must(t, err)
+			dir := publish.Directory(root).Where(s.Origin())
 			if good, out := fsckAccepts(t, dir, patience); !good {
 				t.Fatalf("fsck does not accept what is published:\n%s", out)
 			}

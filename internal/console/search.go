@@ -1,0 +1,421 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
+	"counterfoil/internal/filter"
+	"counterfoil/internal/principal"
+)
+
+// search is what a page of the log looks for.
+type search struct {
+	Filter   filter.Filter // as it was written
+	sought   filter.Filter // with references, as it is recorded
+	readings bool          // readings of the log are shown too
+	hiding   bool          // some are not
+	now      time.Time
+	queries  []pglog.Query
+}
+
+// readings are the acts by which people look at the log. They are many and say little to whoever looks for disclosures, so they are hidden
+// where nobody asks for acts or for what somebody did; how many are hidden is always said.
+var readings = []string{"console.overview", "console.events", "console.event", "console.live", "console.people", "console.person", "console.who", "audit.list"}
+
+// seek reads the filter of a request. What is wrong with it is a *filter.Error.
+func (s *Server) seek(r *http.Request, admin principal.Admin) (search, error) {
+	found := search{readings: r.URL.Query().Get("readings") != "", now: time.Now()}
+	var err error
+	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err != nil {
+		return found, err
+	}
+	if found.sought, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
+		return found, err
+	}
+	found.hiding = !found.readings && !slices.ContainsFunc([]string{filter.Action, filter.Kind, filter.Actor, filter.Person, filter.Address, filter.Network}, found.sought.Names)
+	if found.queries, err = access.Queries(found.sought, found.now); err != nil {
+		return found, err
+	}
+	for i := range found.queries {
+		q := &found.queries[i]
+		if q.Since.IsZero() && found.sought.IsZero() {
+			q.Since = time.Unix(0, 0) // the index gives what is newest, however far back it lies
+		}
+		if found.hiding {
+			for _, action := range readings {
+				q.Not = append(q.Not, pglog.Term{Column: filter.Action, Value: action})
+			}
+		}
+	}
+	return found, nil
+}
+
+// find looks for a page's worth of records.
+func (s *Server) find(ctx context.Context, admin principal.Admin, f search, before, after pglog.Place) ([]pglog.Found, error) {
+	if since, until := f.window(); !since.Before(until) {
+		return nil, nil
+	}
+	queries := slices.Clone(f.queries)
+	for i := range queries {
+		queries[i].Before, queries[i].After, queries[i].Limit = before, after, pageSize
+	}
+	return s.cfg.Log.SearchAny(ctx, admin.Organisation(), queries)
+}
+
+// Shown is how an address says that readings of the log are shown.
+func (f search) Shown() string {
+	if f.readings {
+		return "shown"
+	}
+	return ""
+}
+
+// window is the time that is looked at, and that the strip above the records shows.
+func (f search) window() (since, until time.Time) {
+	since, until = f.sought.Since.On(f.now), f.sought.Until.On(f.now)
+	if until.IsZero() {
+		until = f.now.Add(time.Minute)
+	}
+	if since.IsZero() {
+		since = until.Add(-pglog.DefaultWindow)
+	}
+	return since.UTC(), until.UTC()
+}
+
+// wrong is what is wrong with a filter, as a page says it.
+type wrong struct{ Text, Before, Part, Problem string }
+
+func wrongFilter(lang string, e *filter.Error) *wrong {
+	return &wrong{Text: e.Text, Before: e.Text[:e.Begin], Part: cmp.Or(e.Part(), " "), Problem: word(lang, "filter_"+string(e.Problem))}
+}
+
+// line is the field in which one writes a filter.
+type line struct {
+	view
+	Path, Text, Shown string
+	Wrong             *wrong
+}
+
+// Line makes the field on a page.
+func (v view) Line(path, text, shown string, w *wrong) line { return line{v, path, text, shown, w} }
+
+// Texts are the keys that have fields to write into, and Lists those with a closed list.
+func (builder) Texts() []string {
+	return []string{filter.Person, filter.Actor, filter.Subject, filter.IP, "since", "until"}
+}
+func (builder) Lists() []string { return []string{filter.Decision, filter.Kind} }
+
+// bar is a stretch of time in the strip above the records.
+type bar struct {
+	Start    time.Time
+	Name     string // when it was
+	Filter   string // narrows the search to it
+	X, W     float64
+	Parts    []part
+	N        int64
+	byAnswer map[string]int64
+}
+
+// part is how many records of a bar have one decision.
+type part struct {
+	Outcome string
+	Y, H    float64
+	N       int64
+}
+
+// strip counts the records of a search in stretches of time.
+type strip struct {
+	Bars          []bar
+	Outcomes      []string // of which there are any, from the bottom up
+	From, To      string
+	Total         int64
+	AtLeast       bool // there are more, which were not counted
+	Width, Height float64
+}
+
+const (
+	stripWidth, stripHeight = 960, 64
+	// countedAtMost bounds what is counted record by record.
+	countedAtMost = 20_000
+)
+
+// stretchOf chooses how long a bar is.
+func stretchOf(window time.Duration) time.Duration {
+	for _, s := range []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour} {
+		if window <= 96*s {
+			return s
+		}
+	}
+	return 7 * 24 * time.Hour
+}
+
+// count makes the strip. Whole days of what is searched by action and decision alone were counted when they became searchable; the
+// rest is counted now, up to a bound.
+func (s *Server) count(ctx context.Context, lang string, admin principal.Admin, f search) (strip, error) {
+	since, until := f.window()
+	step := stretchOf(until.Sub(since))
+	counts := make(map[time.Time]map[string]int64)
+	out := strip{Width: stripWidth, Height: stripHeight}
+	add := func(at time.Time, decision string, n int64) {
+		at = at.UTC().Truncate(step)
+		if counts[at] == nil {
+			counts[at] = make(map[string]int64)
+		}
+		counts[at][cmp.Or(decision, "none")] += n
+		out.Total += n
+	}
+	exact := func(from, to time.Time) error {
+		for _, q := range f.queries {
+			if !from.Before(to) {
+				return nil
+			}
+			q.Since, q.Until = from, to
+			stretches, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, min(step, 24*time.Hour), countedAtMost) // weeks begin on Mondays here and not there
+			if err != nil {
+				return err
+			}
+			var n int64
+			for _, x := range stretches {
+				add(x.Start, x.Decision, x.N)
+				n += x.N
+			}
+			out.AtLeast = out.AtLeast || n == countedAtMost
+		}
+		return nil
+	}
+	var err error
+	if step < 24*time.Hour || !countedByDay(f.queries) {
+		err = exact(since, until)
+	} else {
+		const day = 24 * time.Hour
+		first, last := since.Add(day-1).Truncate(day), until.Truncate(day)
+		if until.After(f.now) { // of today all that is there
+			last = last.Add(day)
+		}
+		var days []pglog.Count
+		if days, err = s.cfg.Log.Days(ctx, admin.Organisation(), first, last); err != nil {
+			return out, err
+		}
+		for _, d := range days {
+			if slices.ContainsFunc(f.queries, func(q pglog.Query) bool { return answers(q, d) }) {
+				add(d.Day, d.Decision, d.N)
+			}
+		}
+		if err = exact(since, first); err == nil {
+			err = exact(max2(last, since), until)
+		}
+	}
+	if err != nil {
+		return out, err
+	}
+	out.draw(lang, f, counts, since, until, step)
+	return out, nil
+}
+
+func max2(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// countedByDay reports whether the counts of days tell what queries find.
+func countedByDay(queries []pglog.Query) bool {
+	return !slices.ContainsFunc(queries, func(q pglog.Query) bool {
+		return q.Kind != "" || q.Actor != "" || q.Subject != "" || q.Conversation != "" || q.Address != "" || q.AddressNet != "" ||
+			slices.ContainsFunc(q.Not, func(t pglog.Term) bool { return t.Column != filter.Action && t.Column != filter.Decision })
+	})
+}
+
+func answers(q pglog.Query, c pglog.Count) bool {
+	decision := cmp.Or(c.Decision, pglog.Undecided)
+	return (q.Action == "" || q.Action == c.Action) && (q.Decision == "" || q.Decision == decision) &&
+		!slices.Contains(q.Not, pglog.Term{Column: filter.Action, Value: c.Action}) && !slices.Contains(q.Not, pglog.Term{Column: filter.Decision, Value: decision})
+}
+
+// outcomes are the decisions, in the order in which they are drawn from the bottom up: what is rare lies at the bottom.
+var outcomes = []string{audit.DecisionDeny, audit.DecisionMasked, audit.DecisionAllow, "none"}
+
+// draw places the bars.
+func (p *strip) draw(lang string, f search, counts map[time.Time]map[string]int64, since, until time.Time, step time.Duration) {
+	start := since.Truncate(step)
+	n := int((until.Sub(start) + step - 1) / step)
+	var highest int64
+	for _, c := range counts {
+		var sum int64
+		for _, k := range c {
+			sum += k
+		}
+		highest = max(highest, sum)
+	}
+	wide := stripWidth / float64(max(n, 1))
+	for i := range n {
+		at := start.Add(time.Duration(i) * step)
+		b := bar{Start: at, Name: stretchName(lang, at, step), X: tenth(float64(i) * wide), W: tenth(max(wide-1, wide*0.8)), byAnswer: counts[at],
+			Filter: f.Filter.Within(filter.Moment{At: at}, filter.Moment{At: at.Add(step)}).String()}
+		y := float64(stripHeight)
+		for _, o := range outcomes {
+			k := counts[at][o]
+			if k == 0 {
+				continue
+			}
+			h := max(1.5, float64(k)/float64(highest)*(stripHeight-8))
+			y -= h
+			b.Parts = append(b.Parts, part{o, tenth(max(y, 0)), tenth(h), k})
+			b.N += k
+			if !slices.Contains(p.Outcomes, o) {
+				p.Outcomes = append(p.Outcomes, o)
+			}
+		}
+		p.Bars = append(p.Bars, b)
+	}
+	slices.SortFunc(p.Outcomes, func(a, b string) int { return slices.Index(outcomes, a) - slices.Index(outcomes, b) })
+	p.From, p.To = stretchName(lang, start, step), stretchName(lang, start.Add(time.Duration(max(n-1, 0))*step), step)
+}
+
+// tenth rounds to what is seen.
+func tenth(x float64) float64 { return math.Round(10*x) / 10 }
+
+// Of is how many records of a bar have a decision.
+func (b bar) Of(outcome string) int64 { return b.byAnswer[outcome] }
+
+func stretchName(lang string, at time.Time, step time.Duration) string {
+	if step >= 24*time.Hour {
+		return longDate(lang, at)
+	}
+	return longDate(lang, at) + ", " + at.Format("15:04")
+}
+
+// hidden counts the readings that a search hides.
+func (s *Server) hidden(ctx context.Context, lang string, admin principal.Admin, f search) (n int64, atLeast bool, err error) {
+	if !f.hiding {
+		return 0, false, nil
+	}
+	only := f
+	only.queries = nil
+	for _, q := range f.queries {
+		q.Not = slices.DeleteFunc(slices.Clone(q.Not), func(t pglog.Term) bool { return t.Column == filter.Action && slices.Contains(readings, t.Value) })
+		if f.sought.IsZero() { // all there are, as the list has no end either
+			q.Since = time.Time{}
+		}
+		for _, action := range readings {
+			q.Action = action
+			only.queries = append(only.queries, q)
+		}
+	}
+	if countedByDay(only.queries) {
+		counted, err := s.count(ctx, lang, admin, only)
+		return counted.Total, counted.AtLeast, err
+	}
+	since, until := f.window()
+	for _, q := range only.queries {
+		q.Since, q.Until = since, until
+		stretches, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, 7*24*time.Hour, 1000)
+		if err != nil {
+			return 0, false, err
+		}
+		var sum int64
+		for _, x := range stretches {
+			sum += x.N
+		}
+		n, atLeast = n+sum, atLeast || sum == 1000
+	}
+	return n, atLeast, nil
+}
+
+// built is the filter that the fields of a form say, as text. What somebody wrote into a field is a value, whatever it is.
+func built(form func(string) string) string {
+	var terms []string
+	for _, key := range []string{filter.Person, filter.Actor, filter.Subject, filter.Action, filter.Decision, filter.Kind, filter.IP, "since", "until"} {
+		v := strings.TrimSpace(form(key))
+		if v == "" {
+			continue
+		}
+		terms = append(terms, key+`:"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v)+`"`)
+	}
+	if rest := strings.TrimSpace(form("rest")); rest != "" {
+		terms = append(terms, rest)
+	}
+	text := strings.Join(terms, " ")
+	if f, err := filter.Parse(text); err == nil {
+		return f.String()
+	}
+	return text
+}
+
+// builder is a filter as the fields of a form show it.
+type builder struct {
+	Values  map[string]string
+	Rest    string // what no field can show
+	Actions []choice
+}
+
+// choice is one of a list.
+type choice struct {
+	Value, Name string
+	Chosen      bool
+}
+
+// build takes a filter apart for the form.
+func build(lang string, f filter.Filter, actions []string) builder {
+	b := builder{Values: map[string]string{"since": f.Since.String(), "until": f.Until.String()}}
+	terms, complete := f.Terms()
+	for _, t := range terms {
+		if _, twice := b.Values[t.Key]; twice || len(t.Values) > 1 || slices.Contains([]string{filter.Conversation, filter.Address, filter.Network}, t.Key) {
+			complete = false
+			break
+		}
+		b.Values[t.Key] = t.Values[0]
+	}
+	if !complete {
+		b = builder{Values: map[string]string{"since": f.Since.String(), "until": f.Until.String()}, Rest: f.Within(filter.Moment{}, filter.Moment{}).String()}
+	}
+	for _, a := range actions {
+		b.Actions = append(b.Actions, choice{a, what(lang, a), a == b.Values[filter.Action]})
+	}
+	slices.SortFunc(b.Actions, func(x, y choice) int { return strings.Compare(x.Name, y.Name) })
+	return b
+}
+
+// Choices are the values of a key with a closed list.
+func (b builder) Choices(lang, key string) []choice {
+	names := map[string][]string{filter.Decision: {"allow", "masked", "deny", "none"}, filter.Kind: {"disclosure", "denial", "collection", "administration"}}
+	prefix := map[string]string{filter.Decision: "outcome_", filter.Kind: "kind_of_"}
+	var list []choice
+	for _, v := range names[key] {
+		list = append(list, choice{v, word(lang, prefix[key]+v), v == b.Values[key]})
+	}
+	return list
+}
+
+// asFilterError gives what is wrong with a filter, if that is what err says.
+func asFilterError(err error) *filter.Error {
+	var e *filter.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+// number64 prints a count as people read it.
+func number64(lang string, n int64) string {
+	digits := fmt.Sprint(n)
+	between := ","
+	if lang == "fr" {
+		between = "\u202f"
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + between + digits[i:]
+	}
+	return digits
+}
