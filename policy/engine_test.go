@@ -45,7 +45,7 @@ func reveal() Input {
 	return Input{
 		Actor: Actor{
 			Kind: "admin", Organisation: "o1", Ref: "p1", Roles: []string{"privacy_officer"},
-			Factors: []Factor{{"password", 4000}, {"totp", 60}}, Address: "admitted",
+			Factors: []Factor{{"password", 4000, ""}, {"totp", 60, "reveal_to_admin"}}, Address: "admitted",
 		},
 		Purpose:  RevealToAdmin,
 		Audience: "console",
@@ -94,13 +94,13 @@ func TestTheZeroInputIsDenied(t *testing.T) {
 func TestDecisionKeepsItsInputToItself(t *testing.T) {
 	engine := newEngine(t)
 	in := introduce()
-	in.Actor.Roles, in.Actor.Factors = []string{"auditor"}, []Factor{{"totp", 1}}
+	in.Actor.Roles, in.Actor.Factors = []string{"auditor"}, []Factor{{"totp", 1, ""}}
 	d, err := engine.Decide(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	spoil := func(in Input) {
-		in.Fields[0], in.Actor.Roles[0], in.Actor.Factors[0] = "x", "x", Factor{"x", 9}
+		in.Fields[0], in.Actor.Roles[0], in.Actor.Factors[0] = "x", "x", Factor{"x", 9, ""}
 	}
 	spoil(in)
 	spoil(d.Input())
@@ -173,7 +173,7 @@ func TestDecideDeniesWithAnErrorWhen(t *testing.T) {
 		{"the purpose is too long", t.Context(), good, ask(func(in *Input) { in.Purpose = Purpose(strings.Repeat("x", maxText+1)) }), nil},
 		{"a field is too long", t.Context(), good, ask(func(in *Input) { in.Fields = []string{strings.Repeat("x", maxText+1)} }), nil},
 		{"a role is too long", t.Context(), good, ask(func(in *Input) { in.Actor.Roles = []string{strings.Repeat("x", maxText+1)} }), nil},
-		{"a factor is too long", t.Context(), good, ask(func(in *Input) { in.Actor.Factors = []Factor{{strings.Repeat("x", maxText+1), 1}} }), nil},
+		{"a factor is too long", t.Context(), good, ask(func(in *Input) { in.Actor.Factors = []Factor{{strings.Repeat("x", maxText+1), 1, ""}} }), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := c.engine.Decide(c.ctx, c.in)
@@ -467,6 +467,8 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 		administrative := permitted(in.Purpose) == nil
 		ofJobs := in.Purpose == ArchiveConversation || in.Purpose == ApplyRetention || in.Purpose == ScanForCanaries
 		shown := in.Purpose == RevealToAdmin || in.Purpose == ReadTranscript || in.Purpose == BreakGlass
+		changes := in.Actor.Kind == "admin" && in.Purpose != ReadAuditLog
+		consented := in.Purpose == ApproveBreakGlass || in.Purpose == ApproveChange
 		switch {
 		case in.Actor.Organisation == "" || in.Actor.Organisation != in.Subject.Organisation:
 			t.Errorf("%+v: allowed across organisations", in)
@@ -480,11 +482,15 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			t.Errorf("%+v: allowed to that actor", in)
 		case ofJobs && in.Purpose != map[string]Purpose{"archive": ArchiveConversation, "retention": ApplyRetention, "canary_scan": ScanForCanaries}[in.Actor.Job]:
 			t.Errorf("%+v: allowed to another job", in)
-		case shown && (!in.Justification || !slices.ContainsFunc(in.Actor.Factors, func(f Factor) bool { return f.Method != "password" && f.AgeSeconds >= 0 && f.AgeSeconds <= 300 })):
-			t.Errorf("%+v: shown without a justification or a fresh factor", in)
-		case in.Purpose == BreakGlass && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
+		case changes && !slices.ContainsFunc(in.Actor.Factors, func(f Factor) bool {
+			return f.Method != "password" && f.AgeSeconds >= 0 && f.AgeSeconds <= 300 && f.For == string(in.Purpose)
+		}):
+			t.Errorf("%+v: shown or changed without a fresh factor for it", in)
+		case (shown || consented) && !in.Justification:
+			t.Errorf("%+v: allowed without a justification", in)
+		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether) && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
 			t.Errorf("%+v: an emergency that nobody else approved", in)
-		case in.Purpose == ApproveBreakGlass && in.Approval.Actor == in.Actor.Ref:
+		case consented && in.Approval.Actor == in.Actor.Ref:
 			t.Errorf("%+v: he approved himself", in)
 		case !administrative && (in.Actor.Recent < 0 || in.Actor.Recent >= 10000000 || in.Actor.Kind == "admin" && in.Actor.Recent >= cmp.Or(min(in.Organisation.Limits.Admin, 2000), 500)):
 			t.Errorf("%+v: allowed above every limit", in)

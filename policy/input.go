@@ -26,6 +26,9 @@ const (
 	ScanForCanaries         Purpose = "scan_for_canaries"
 	ReadAuditLog            Purpose = "read_audit_log"
 	Administer              Purpose = "administer"
+	ChangeTogether          Purpose = "change_together"
+	ApproveChange           Purpose = "approve_change"
+	OwnAccount              Purpose = "own_account"
 )
 
 // Purposes returns every purpose there is.
@@ -35,6 +38,7 @@ func Purposes() []Purpose {
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
+		ChangeTogether, ApproveChange, OwnAccount,
 	}
 }
 
@@ -79,6 +83,12 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Read the audit log", "Lire le journal d'audit"
 	case Administer:
 		en, fr = "Administer the service", "Administrer le service"
+	case ChangeTogether:
+		en, fr = "Change what needs a second person", "Changer ce qui demande une seconde personne"
+	case ApproveChange:
+		en, fr = "Approve a change of somebody else", "Approuver le changement de quelqu'un d'autre"
+	case OwnAccount:
+		en, fr = "Change his own factors and sessions", "Changer ses propres facteurs et sessions"
 	}
 	if lang == "fr" {
 		return fr
@@ -144,6 +154,7 @@ type Actor struct {
 type Factor struct {
 	Method     string `json:"method"`      // password, totp, webauthn
 	AgeSeconds int    `json:"age_seconds"` // since it was given
+	For        string `json:"for"`         // the purpose it was given for; empty when he signed in with it
 }
 
 // Subject is whom or what the fields are about. Of a conversation, Ref equals
@@ -162,7 +173,7 @@ type Conversation struct {
 	SubjectIs string `json:"subject_is"` // the subject's part in it
 }
 
-// Approval is the consent of a second person to an emergency.
+// Approval is the consent of a second person to an emergency or a change.
 type Approval struct {
 	By               string `json:"by"`                 // reference of who approved; empty while nobody did
 	Actor            string `json:"actor"`              // reference of who asked for it
@@ -201,10 +212,15 @@ func (in Input) clone() Input {
 // and the decision matrix are made from it.
 func closed() map[string][]string {
 	parts := []string{"", "visitor", "agent", "channel"}
+	purposes := []string{""}
+	for _, p := range Purposes() {
+		purposes = append(purposes, string(p))
+	}
 	return map[string][]string{
 		"actor.kind":              {"visitor", "agent", "channel", "admin", "job", "operator"},
 		"actor.roles":             {"auditor", "security_admin", "privacy_officer", "approver"},
 		"actor.factors.method":    {"password", "totp", "webauthn"},
+		"actor.factors.for":       purposes,
 		"actor.address":           {"admitted", "refused", "none"},
 		"actor.job":               {"", "archive", "canary_scan", "retention"},
 		"audience":                {"visitor", "agent", "channel", "console", "service", "archive"},

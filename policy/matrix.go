@@ -58,7 +58,7 @@ func bases(purpose Purpose) []base {
 		admin    = func(role string) Actor {
 			return Actor{
 				Kind: "admin", Organisation: "o1", Ref: "m1", Roles: []string{role},
-				Factors: []Factor{{"password", 3600}, {"totp", 60}}, Address: "admitted",
+				Factors: []Factor{{"password", 3600, ""}, {"totp", 60, string(purpose)}}, Address: "admitted",
 			}
 		}
 		aVisitor = Subject{Kind: "visitor", Organisation: "o1", Ref: "v1"}
@@ -139,6 +139,12 @@ func bases(purpose Purpose) []base {
 			ask("a security administrator", admin("security_admin"), "console", nothing, Conversation{}),
 			ask("the operator", operator, "service", nothing, Conversation{}),
 		}
+	case ChangeTogether:
+		return []base{approved("m2", "m1", ask("a security administrator, approved by somebody else", admin("security_admin"), "console", nothing, Conversation{}))}
+	case ApproveChange:
+		return []base{approved("", "m2", ask("an approver, for somebody else", admin("approver"), "console", nothing, Conversation{}))}
+	case OwnAccount:
+		return []base{ask("an auditor", admin("auditor"), "console", nothing, Conversation{})}
 	}
 	return nil
 }
@@ -221,11 +227,16 @@ func dimensions() []dimension {
 		var words []string
 		for i, method := range lists["actor.factors.method"] {
 			if ages[i] != 0 {
-				given = append(given, Factor{method, ages[i]})
+				given = append(given, Factor{method, ages[i], ""})
 				words = append(words, fmt.Sprintf("%s %d s", method, ages[i]))
 			}
 		}
-		factors.changes = append(factors.changes, change{cmp.Or(strings.Join(words, ", "), "none"), func(in *Input) { in.Actor.Factors = given }})
+		factors.changes = append(factors.changes, change{cmp.Or(strings.Join(words, ", "), "none"), func(in *Input) { in.Actor.Factors = givenFor(given, string(in.Purpose)) }})
+	}
+	for _, other := range []string{"", string(ScanForCanaries)} {
+		factors.changes = append(factors.changes, change{cmp.Or(other, "nothing but signing in") + ": password 60 s, totp 60 s", func(in *Input) {
+			in.Actor.Factors = givenFor([]Factor{{"password", 60, ""}, {"totp", 60, ""}}, other)
+		}})
 	}
 
 	recent := dimension{name: "within the hour"}
@@ -289,6 +300,17 @@ func dimensions() []dimension {
 		recent,
 		limits,
 	}
+}
+
+// givenFor says that all but the password were given for a purpose.
+func givenFor(factors []Factor, purpose string) []Factor {
+	factors = slices.Clone(factors)
+	for i := range factors {
+		if factors[i].Method != "password" {
+			factors[i].For = purpose
+		}
+	}
+	return factors
 }
 
 // together lists the pairs of dimensions that are also varied with each other,

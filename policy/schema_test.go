@@ -95,7 +95,7 @@ func TestInputReachesOPAAsItsJSON(t *testing.T) {
 		"a full one": {
 			Actor: Actor{
 				Kind: "admin", Organisation: "o", Ref: "a", Roles: []string{"auditor", "other"},
-				Factors: []Factor{{"totp", 12}, {"password", 100000}, {"elsewhere", -1}}, Address: "admitted", Job: "archive", Recent: 123456,
+				Factors: []Factor{{"totp", 12, "administer"}, {"password", 100000, ""}, {"elsewhere", -1, "nowhere"}}, Address: "admitted", Job: "archive", Recent: 123456,
 			},
 			Purpose: RevealToAdmin, Audience: "console",
 			Subject:      Subject{Kind: "agent", Organisation: "o", Ref: "s"},

@@ -48,7 +48,7 @@ func (in *Input) bounded() error {
 		long = long || len(s) > maxText
 	}
 	for _, f := range in.Actor.Factors {
-		long = long || len(f.Method) > maxText
+		long = long || len(f.Method) > maxText || len(f.For) > maxText
 	}
 	if long {
 		return fmt.Errorf("a value longer than %d bytes", maxText)
@@ -88,6 +88,7 @@ var (
 	keyExpiresInSeconds  = ast.StringTerm("expires_in_seconds")
 	keyMethod            = ast.StringTerm("method")
 	keyAgeSeconds        = ast.StringTerm("age_seconds")
+	keyFor               = ast.StringTerm("for")
 	keyState             = ast.StringTerm("state")
 	keyActorIs           = ast.StringTerm("actor_is")
 	keySubjectIs         = ast.StringTerm("subject_is")
@@ -189,6 +190,7 @@ func (in *Input) value() ast.Value {
 		factors[i] = ast.ObjectTerm(
 			ast.Item(keyMethod, word(factor.Method)),
 			ast.Item(keyAgeSeconds, ast.InternedTerm(factor.AgeSeconds)),
+			ast.Item(keyFor, word(factor.For)),
 		)
 	}
 	approval := noApproval

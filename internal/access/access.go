@@ -33,6 +33,19 @@ var ErrUnavailable = errors.New("nothing can be disclosed now, because it cannot
 // ErrDenied means that policy said no. The denial is recorded.
 var ErrDenied = errors.New("denied by policy")
 
+// DeniedError is an ErrDenied with what spoke against it.
+type DeniedError struct {
+	Rule    string
+	Reasons []string
+}
+
+func (e DeniedError) Error() string {
+	return fmt.Sprintf("%v: %s (%s)", ErrDenied, e.Rule, strings.Join(e.Reasons, ", "))
+}
+
+// Is says that it is an ErrDenied.
+func (DeniedError) Is(target error) bool { return target == ErrDenied }
+
 // ErrErased means that the key of the person or conversation was destroyed. Trying again is of no use.
 var ErrErased = keyring.ErrErased
 
@@ -98,7 +111,8 @@ type question struct {
 	kind        audit.Kind        // of the record if allowed
 	action      string            // name of an administrative act; otherwise the purpose is the action
 	facts       map[string]string // further facts of an administrative act
-	messages    int               // for message bodies: up to which event
+	grounds     Grounds
+	messages    int // for message bodies: up to which event
 	valid       time.Duration
 }
 
@@ -140,6 +154,7 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	defer func() { settle(released) }()
 	input := q.input(refs, recent)
 	prove(&input.Actor, q.who, g.now())
+	q.grounds.put(&input, refs, g.now())
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)
@@ -161,7 +176,7 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	case policyErr != nil:
 		return a, fmt.Errorf("%w: policy gave no decision", ErrUnavailable)
 	case !allowed:
-		return a, fmt.Errorf("%w: %s (%s)", ErrDenied, decision.Rule(), strings.Join(decision.Reasons(), ", "))
+		return a, DeniedError{decision.Rule(), decision.Reasons()}
 	case !committed[0].Receipt.Valid():
 		return a, fmt.Errorf("%w: no receipt", ErrUnavailable)
 	case draft.Ticket != nil && q.messages == 0 && committed[0].Values == nil:

@@ -37,7 +37,12 @@ func (g *Gate) Acknowledge(ctx context.Context, who principal.Visitor, scene Sce
 // Act asks policy whether an operator or administrator may do something to an organisation or read its log, and records
 // it either way. purpose is policy.Administer or policy.ReadAuditLog; facts hold ids and counts, never EUII.
 func (g *Gate) Act(ctx context.Context, who principal.Principal, purpose policy.Purpose, organisation uuid.UUID, action string, facts map[string]string) error {
-	q := question{who: who, purpose: purpose, audience: "service", kind: audit.Administration, action: action, facts: facts,
+	return g.ActOn(ctx, who, purpose, organisation, action, facts, Grounds{})
+}
+
+// ActOn is Act on grounds that were given for it.
+func (g *Gate) ActOn(ctx context.Context, who principal.Principal, purpose policy.Purpose, organisation uuid.UUID, action string, facts map[string]string, on Grounds) error {
+	q := question{who: who, purpose: purpose, audience: "service", kind: audit.Administration, action: action, facts: facts, grounds: on,
 		scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
 	if _, ok := who.(principal.Admin); ok || purpose == policy.ReadAuditLog {
 		q.audience = "console"
@@ -77,7 +82,7 @@ func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action
 }
 
 // Door records what happened where administrators come in: a set-up, an attempt to sign in and how it ended, a sign-out.
-// It is not known yet who it is, or he only comes and goes, so there is nothing to decide. admin is zero when the name is
+// It is not known yet who it is, or he only comes and goes, asks somebody else, or gives something up, so there is nothing to decide. admin is zero when the name is
 // nobody's. from is where it happened.
 func (g *Gate) Door(ctx context.Context, organisation, admin uuid.UUID, from netip.Addr, action string, facts map[string]string) error {
 	keys := append([]refKey{{organisation: organisation, id: admin}}, addressKeys(organisation, from)...)

@@ -64,6 +64,9 @@ func prove(a *policy.Actor, who principal.Principal, now time.Time) {
 	age := max(0, int(now.Sub(admin.ProvedAt()).Seconds()))
 	a.Roles, a.Address = admin.Roles(), "admitted"
 	a.Factors = []policy.Factor{{Method: "password", AgeSeconds: age}, {Method: "totp", AgeSeconds: age}}
+	if f := admin.Fresh(); f.Purpose() != "" {
+		a.Factors = append(a.Factors, policy.Factor{Method: f.Method(), AgeSeconds: max(0, int(now.Sub(f.At()).Seconds())), For: f.Purpose()})
+	}
 }
 
 // noAddress is the address of an actor for whom no list of addresses is kept.
@@ -82,6 +85,7 @@ func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
 	if facts == nil {
 		facts = make(map[string]string)
 	}
+	q.grounds.note(facts)
 	maps.Copy(facts, factsOf(in, q.action))
 	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
 	e := audit.Entry{
@@ -147,6 +151,9 @@ func factsOf(in policy.Input, action string) map[string]string {
 	factors := make([]string, len(in.Actor.Factors))
 	for i, f := range in.Actor.Factors {
 		factors[i] = f.Method + ":" + strconv.Itoa(f.AgeSeconds)
+		if f.For != "" {
+			factors[i] += ":" + f.For
+		}
 	}
 	facts[factActorFactors] = strings.Join(factors, ",")
 	if in.Actor.Organisation != in.Subject.Organisation {
@@ -217,11 +224,12 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 	if factors := e.Facts[factActorFactors]; factors != "" {
 		for f := range strings.SplitSeq(factors, ",") {
 			method, age, _ := strings.Cut(f, ":")
+			age, purpose, _ := strings.Cut(age, ":")
 			seconds, err := strconv.Atoi(age)
 			if err != nil {
 				r.err = fmt.Errorf("fact %s is damaged", factActorFactors)
 			}
-			in.Actor.Factors = append(in.Actor.Factors, policy.Factor{Method: method, AgeSeconds: seconds})
+			in.Actor.Factors = append(in.Actor.Factors, policy.Factor{Method: method, AgeSeconds: seconds, For: purpose})
 		}
 	}
 	if r.err != nil {

@@ -26,6 +26,10 @@ type Readers struct {
 	AgentMatcher           Matcher
 	VisitorCollector       Collector
 	AgentCollector         Collector
+	AgentToAdmin           Reader[euii.Admin]
+	VisitorToAdmin         Reader[euii.Admin]
+	AgentInEmergency       Reader[euii.Admin]
+	VisitorInEmergency     Reader[euii.Admin]
 }
 
 // Readers gives all capabilities.
@@ -40,6 +44,10 @@ func (g *Gate) Readers() Readers {
 		AgentMatcher:           Matcher{g},
 		VisitorCollector:       Collector{g, policy.CollectVisitor, "visitor"},
 		AgentCollector:         Collector{g, policy.CollectAgent, "agent"},
+		AgentToAdmin:           Reader[euii.Admin]{g, policy.RevealToAdmin, "console", "agent", []euii.Field{euii.AgentDisplayName, euii.AgentEmail}},
+		VisitorToAdmin:         Reader[euii.Admin]{g, policy.RevealToAdmin, "console", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		AgentInEmergency:       Reader[euii.Admin]{g, policy.BreakGlass, "console", "agent", []euii.Field{euii.AgentDisplayName, euii.AgentEmail}},
+		VisitorInEmergency:     Reader[euii.Admin]{g, policy.BreakGlass, "console", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
 	}
 }
 
@@ -60,7 +68,11 @@ type Reader[A euii.Audience] struct {
 type Disclosed[A euii.Audience] struct {
 	values  map[euii.Field]euii.Cleared[A]
 	receipt pglog.Receipt
+	masked  bool
 }
+
+// Masked reports whether policy let through no more than what it takes to recognise somebody.
+func (d Disclosed[A]) Masked() bool { return d.masked }
 
 // Value gives one field; it is empty when nothing is stored there.
 func (d Disclosed[A]) Value(f euii.Field) euii.Cleared[A] { return d.values[f] }
@@ -74,6 +86,11 @@ var errNoReader = errors.New("this reader was not handed out")
 // whose history they lie, or the subject's own profile. It fails with ErrDenied, ErrErased or
 // ErrUnavailable, and then nothing was released.
 func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scene, subject, row uuid.UUID) (Disclosed[A], error) {
+	return r.ReadOn(ctx, who, scene, subject, row, Grounds{})
+}
+
+// ReadOn is Read on grounds that were given for it.
+func (r Reader[A]) ReadOn(ctx context.Context, who principal.Principal, scene Scene, subject, row uuid.UUID, on Grounds) (Disclosed[A], error) {
 	if r.gate == nil {
 		return Disclosed[A]{}, errNoReader
 	}
@@ -82,7 +99,7 @@ func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scen
 	}
 	a, err := r.gate.authorize(ctx, question{
 		who: who, purpose: r.purpose, audience: string(r.audience), subjectKind: r.subjectKind, subject: subject, row: row,
-		fields: r.fields, scene: scene, kind: audit.Disclosure, valid: ticketValid,
+		fields: r.fields, scene: scene, kind: audit.Disclosure, valid: ticketValid, grounds: on,
 	})
 	if err != nil {
 		return Disclosed[A]{}, err
@@ -91,7 +108,7 @@ func (r Reader[A]) Read(ctx context.Context, who principal.Principal, scene Scen
 	for _, f := range a.decision.Masked() {
 		masked[f] = true
 	}
-	d := Disclosed[A]{values: make(map[euii.Field]euii.Cleared[A], len(a.taken)), receipt: a.receipt}
+	d := Disclosed[A]{values: make(map[euii.Field]euii.Cleared[A], len(a.taken)), receipt: a.receipt, masked: len(masked) > 0}
 	for _, t := range a.taken {
 		f, ok := euii.ParseField(t.Field)
 		if !ok {

@@ -16,7 +16,7 @@ import (
 )
 
 // references are the keyed names of one question's parties, and of the address and network an administrator works from.
-type references struct{ actor, subject, conversation, address, network string }
+type references struct{ actor, subject, conversation, address, network, approver, asker, approved string }
 
 // refCache remembers references, which never change while a key lives. A destroyed key's reference may be known until
 // the entry is pushed out; it is only a name in records, and opens nothing.
@@ -58,13 +58,21 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 	if ok {
 		wanted = append(wanted, addressKeys(organisation, admin.Address())...)
 	}
+	if c := q.grounds.Consent; c.actor != uuid.Nil {
+		wanted = append(wanted, refKey{organisation: organisation, id: c.by}, refKey{organisation: organisation, id: c.actor}, refKey{organisation: organisation, id: c.subject})
+	}
 	refs, err := g.keyed(ctx, organisation, wanted)
 	if err != nil {
 		return references{}, err
 	}
 	r := references{actor: refs[0], subject: refs[1], conversation: refs[2]}
+	refs = refs[3:]
 	if ok {
-		r.address, r.network = refs[3], refs[4]
+		r.address, r.network = refs[0], refs[1]
+		refs = refs[2:]
+	}
+	if len(refs) > 0 {
+		r.approver, r.asker, r.approved = refs[0], refs[1], refs[2]
 	}
 	return r, nil
 }

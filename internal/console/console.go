@@ -25,6 +25,7 @@ import (
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -35,13 +36,17 @@ type Config struct {
 	Desk    *signin.Desk
 	Gate    *access.Gate
 	Log     *pglog.Log
-	URL     string                         // where the console is reached, such as https://console.example
-	Address func(*http.Request) netip.Addr // the address a request comes from, behind whatever proxies are trusted
+	URL     string                           // where the console is reached, such as https://console.example
+	Address func(*http.Request) netip.Addr   // the address a request comes from, behind whatever proxies are trusted
+	Through func(*http.Request) []netip.Addr // those proxies, the nearest last
 	Logger  *slog.Logger
 	Now     func() time.Time
 
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
+
+	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
+	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
 }
 
 // Server answers the console's requests.
@@ -50,6 +55,7 @@ type Server struct {
 	assets *assets
 	secure bool // reached with https; otherwise on loopback, which config sees to
 	csrf   *http.CrossOriginProtection
+	acts   map[string]http.HandlerFunc // what administrators do, by path
 
 	verifier *verifier
 
@@ -66,7 +72,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -101,6 +107,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
 	s.integrityRoutes(r)
+	s.accessRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -155,7 +162,8 @@ type visit struct {
 	admissions []ipallow.Admission
 	token      string // from the cookie; empty without one
 	lang       string
-	theme      string // light or dark; empty is what the system has
+	theme      string   // light or dark; empty is what the system has
+	banners    []banner // of who is signed in
 }
 
 func (s *Server) visit(r *http.Request) visit {
@@ -193,6 +201,9 @@ func (s *Server) admitted(admit func(context.Context, netip.Addr) ([]ipallow.Adm
 			}
 		}
 		s.cfg.Logger.WarnContext(r.Context(), "refused: the address is on no allowlist", "known", v.from.IsValid())
+		if err := s.cfg.Desk.Refused(r.Context(), v.from, len(s.cfg.Through(r))); err != nil {
+			s.cfg.Logger.ErrorContext(r.Context(), "record refused request", "error", err)
+		}
 		// The page brings its style along, for nothing else is answered to this address.
 		s.renderAs(w, v, http.StatusForbidden, "message", messagePage{Name: "refused", Address: shown(v.from)}, view{Inline: template.CSS(s.assets.style.content)})
 	}
@@ -221,6 +232,10 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		case err != nil:
 			s.trouble(w, r, v, err)
 		default:
+			if v.banners, err = s.banners(r, v.lang, admin); err != nil {
+				s.trouble(w, r, v, err)
+				return
+			}
 			next(w, r, v, admin)
 		}
 	})
@@ -294,6 +309,7 @@ type view struct {
 	Path               string       // where this page is; empty where it cannot be asked for again
 	Handle             string       // who is signed in; empty when nobody is
 	Inline             template.CSS // in place of the style sheet
+	Banners            []banner
 	Page               any
 }
 
@@ -306,6 +322,9 @@ type section struct {
 var sections = []section{
 	{"/events", "events"},
 	{"/integrity", "integrity"},
+	{"/approvals", "approvals"},
+	{"/allowlist", "allowlist"},
+	{"/access", "accessTitle"},
 }
 
 // Sections are what one can go to from here.
@@ -389,6 +408,8 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 
 // titles are the texts by which pages are told apart in a window's list of tabs.
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
+	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
+	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
 	"integrity": "integrity", "verifying": "verifying"}
 
 func title(lang, name string, page any) string {
@@ -405,6 +426,9 @@ func title(lang, name string, page any) string {
 
 // renderAs makes a whole page before it sends any of it.
 func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name string, page any, as view) {
+	if as.Handle != "" {
+		as.Banners = v.banners
+	}
 	as.Lang, as.Theme, as.Page, as.Nonce, as.Title = v.lang, v.theme, page, rand.Text(), title(v.lang, name, page)
 	as.Style, as.SetUp = "/assets/"+s.assets.style.name, "/assets/"+s.assets.setUp.name
 	for _, script := range s.assets.scripts {

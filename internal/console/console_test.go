@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,9 +53,11 @@ type site struct {
 	routes  chi.Routes
 	handler http.Handler
 	from    netip.Addr
+	through []netip.Addr
+	name    string
 	cookies map[string]*http.Cookie
 	headers http.Header
-	ahead   time.Duration
+	ahead   *atomic.Int64 // nanoseconds
 	outside publish.Publishers
 	seed    string
 	codes   []string
@@ -62,14 +65,15 @@ type site struct {
 
 func newSite(t *testing.T, address string) *site {
 	t.Helper()
-	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
+	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})}
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside,
-		Address: func(*http.Request) netip.Addr { return s.from },
+		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
+		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,
 	})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -82,7 +86,17 @@ func newSite(t *testing.T, address string) *site {
 	return s
 }
 
-func (s *site) now() time.Time { return time.Now().Add(s.ahead) }
+func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// another is somebody else before the same console, signed in with these roles.
+func (s *site) another(name string, roles ...string) *site {
+	s.t.Helper()
+	o := *s
+	o.name, o.cookies, o.codes = name, map[string]*http.Cookie{}, nil
+	o.setUpAs(roles...)
+	o.signIn()
+	return &o
+}
 
 // ask sends a request as a browser on a page of the console would.
 func (s *site) ask(method, path string, form url.Values) (*http.Response, string) {
@@ -121,10 +135,11 @@ func (s *site) expect(status int, method, path string, form url.Values) (*http.R
 	return resp, body
 }
 
-// code waits for the next time step.
+// code waits for the beginning of the next time step, so that there is time to use it however slow this machine is.
 func (s *site) code() string {
 	s.t.Helper()
-	s.ahead += 30 * time.Second
+	now := s.now()
+	s.ahead.Add(int64(now.Truncate(30 * time.Second).Add(31 * time.Second).Sub(now)))
 	c, err := hotp.GenerateCode(s.seed, uint64(s.now().Unix()/30))
 	must(s.t, err)
 	return c
@@ -152,10 +167,16 @@ func (s *site) enrol(page string) {
 // setUp becomes the first administrator.
 func (s *site) setUp() {
 	s.t.Helper()
-	link, err := s.desk.NewLink(s.t.Context(), s.Organisation.ID, []string{"auditor", "security_admin"})
+	s.setUpAs("auditor", "security_admin")
+}
+
+// setUpAs becomes an administrator with these roles.
+func (s *site) setUpAs(roles ...string) {
+	s.t.Helper()
+	link, err := s.desk.NewLink(s.t.Context(), s.Organisation.ID, roles)
 	must(s.t, err)
 	s.expect(http.StatusOK, "GET", "/set-up", nil)
-	_, page := s.expect(http.StatusOK, "POST", "/set-up", url.Values{"token": {link.Token}, "name": {name}, "password": {password}, "again": {password}})
+	_, page := s.expect(http.StatusOK, "POST", "/set-up", url.Values{"token": {link.Token}, "name": {s.name}, "password": {password}, "again": {password}})
 	s.enrol(page)
 	_, page = s.expect(http.StatusOK, "POST", "/set-up/confirm", url.Values{"token": {link.Token}, "code": {s.code()}})
 	for _, found := range regexp.MustCompile(`<li class="mono">([a-z0-9-]{19})</li>`).FindAllStringSubmatch(page, -1) {
@@ -169,7 +190,7 @@ func (s *site) setUp() {
 func (s *site) signIn() {
 	s.t.Helper()
 	s.expect(http.StatusOK, "GET", "/sign-in", nil)
-	s.expect(http.StatusSeeOther, "POST", "/sign-in", url.Values{"name": {name}, "password": {password}})
+	s.expect(http.StatusSeeOther, "POST", "/sign-in", url.Values{"name": {s.name}, "password": {password}})
 	s.expect(http.StatusOK, "GET", "/sign-in/code", nil)
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/sign-in/code", url.Values{"code": {s.code()}})
 	if to := resp.Header.Get("Location"); to != "/events" {
@@ -191,6 +212,7 @@ func must(t *testing.T, err error) {
 }
 
 // doors are the routes for whoever is not signed in yet. A new route is a decision that is made here.
+// What else it touches, why, and what of it is recorded, is declared in console.Declarations.
 var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "POST /sign-out"}
 
 // firstRun are those that this machine may use before there is an allowlist.
@@ -212,10 +234,22 @@ func TestEveryRouteDemandsAnAdmittedAddressAndAllButTheDoorsACode(t *testing.T) 
 			t.Errorf("%s is no route", known)
 		}
 	}
+	declared := console.Declarations()
+	for _, route := range routes {
+		d, ok := declared[route]
+		door := slices.Contains(slices.Concat(doors, firstRun), route)
+		if !ok || d.Class == "" || d.Purpose != "" && d.Purpose.Title("en") == "" || !door && d.Class != console.None && (d.Record == "" || d.Purpose == "" && strings.HasPrefix(route, "GET ")) {
+			t.Errorf("%s does not declare what it shows, why, and what of it is recorded: %+v", route, d)
+		}
+		delete(declared, route)
+	}
+	for route := range declared {
+		t.Errorf("%s is declared and no route", route)
+	}
 	routes = append(routes, "GET /nothing", "POST /nothing/at/all", "DELETE /events", "GET /sign-out", "HEAD /events", "GET /../events", "GET //events", "GET /health/ready", "GET /debug/pprof/")
 	ask := func(route string) (*http.Response, string) {
 		method, path, _ := strings.Cut(route, " ")
-		path = strings.NewReplacer("{seq}", "0", "{file}", "console.css").Replace(path)
+		path = strings.NewReplacer("{seq}", "0", "{file}", "console.css", "{id}", uuid.Nil.String()).Replace(path)
 		var form url.Values
 		if method == "POST" {
 			form = url.Values{"name": {name}, "password": {password}, "code": {"000000"}, "token": {"x"}}

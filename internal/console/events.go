@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
@@ -281,6 +283,8 @@ type eventPage struct {
 	Date, Kind     string
 	Sentences      []string
 	Reasons        []string
+	Why            string   // as somebody wrote it down
+	People         []person // whom one can ask to see
 	Rule, RuleText string
 	Facts          []fact
 	Raw            string
@@ -325,6 +329,14 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request, v visit, admin pr
 		}
 		page = explain(v.lang, e)
 		page.Raw = string(body)
+		if id, err := uuid.Parse(e.Facts[access.FactReason]); err == nil {
+			texts, err := s.cfg.Gate.Reasons(r.Context(), admin.Organisation(), id)
+			if err != nil {
+				s.trouble(w, r, v, err)
+				return
+			}
+			page.Why = texts[id]
+		}
 	}
 	if seq > first {
 		page.Previous = fmt.Sprintf("/events/%d", seq-1)

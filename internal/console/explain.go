@@ -78,6 +78,11 @@ func explain(lang string, e audit.Entry) eventPage {
 		say("explain_no_rule")
 		p.Rule = ""
 	}
+	for _, party := range []audit.Party{e.Subject, e.Actor} {
+		if one := personOf(lang, party, e.Time); one.Link() != "" && !slices.Contains(p.People, one) {
+			p.People = append(p.People, one)
+		}
+	}
 	for _, code := range e.Reasons {
 		p.Reasons = append(p.Reasons, cmp.Or(word(lang, "reason_"+code), code))
 	}

@@ -65,10 +65,10 @@ func layers() map[string]ours {
 
 		"internal/demo":   {4, "audit internal/access policy"},
 		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
-		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp"},
+		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/chat internal/filter internal/ipallow internal/principal internal/signin policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/filter internal/ipallow internal/principal internal/signin policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
@@ -101,6 +101,7 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/alecthomas/kong/...":       {"cmd/counterfoil", "the command line"},
 		"go.opentelemetry.io/otel/...":         {"cmd/counterfoil internal/access internal/pg internal/relay/relaytest internal/telemetry", "spans only at the seams"},
 		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
+		"github.com/go-webauthn/...":           {"internal/signin", "security keys are checked in one place"},
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
 		"github.com/minio/minio-go/...":        {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},

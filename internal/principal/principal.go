@@ -55,6 +55,7 @@ type Admin struct {
 	actor
 	roles []string
 	proof totp.Proof
+	fresh totp.Fresh
 	from  ipallow.Admission
 }
 
@@ -63,6 +64,17 @@ func (a Admin) Roles() []string { return slices.Clone(a.roles) }
 
 // ProvedAt is when he gave his password and, right after, the code.
 func (a Admin) ProvedAt() time.Time { return a.proof.At() }
+
+// Fresh is the second factor that he gave of late for one purpose; the zero Fresh when he gave none.
+func (a Admin) Fresh() totp.Fresh { return a.fresh }
+
+// SteppedUp is the administrator with a second factor that he gave for one purpose, if it is his.
+func (a Admin) SteppedUp(f totp.Fresh) Admin {
+	if f.Purpose() != "" && f.Admin() == a.id && f.Organisation() == a.organisation {
+		a.fresh = f
+	}
+	return a
+}
 
 // Address is where he works from.
 func (a Admin) Address() netip.Addr { return a.from.Address() }
@@ -80,7 +92,7 @@ func NewAdmin(organisation, admin uuid.UUID, roles []string, proof totp.Proof, f
 	case now.Sub(proof.At()) > adminValid || proof.At().Sub(now) > time.Minute:
 		return Admin{}, errors.New("this administrator's one-time code is too old, or from the future")
 	}
-	return Admin{actor{"admin", organisation, admin, ""}, slices.Clone(roles), proof, from}, nil
+	return Admin{actor{"admin", organisation, admin, ""}, slices.Clone(roles), proof, totp.Fresh{}, from}, nil
 }
 
 // Job is the service itself at one of its tasks.

@@ -30,16 +30,25 @@ type Link struct {
 	Ends  time.Time
 }
 
-const sqlMakeSetup = "select access.make_setup($1, $2, $3, $4, $5)"
+const sqlMakeSetup = "select access.make_setup($1, $2, $3, $4, $5, $6)"
 
 // NewLink makes a set-up link for an administrator with these roles. The caller has it recorded.
 func (d *Desk) NewLink(ctx context.Context, organisation uuid.UUID, roles []string) (Link, error) {
 	token, hash := newToken()
-	l := Link{Token: token}
-	if err := d.cfg.Pool.QueryRow(ctx, sqlMakeSetup, organisation, uuid.New(), hash, roles, int(linkValid.Seconds())).Scan(&l.Ends); err != nil {
+	l, id := Link{Token: token}, uuid.New()
+	seal, err := d.setupSeal(ctx, organisation, token, id, uuid.Nil, roles)
+	if err != nil {
+		return Link{}, err
+	}
+	if err := d.cfg.Pool.QueryRow(ctx, sqlMakeSetup, organisation, id, hash, roles, int(linkValid.Seconds()), seal).Scan(&l.Ends); err != nil {
 		return Link{}, fmt.Errorf("make set-up link: %w", err)
 	}
 	return l, nil
+}
+
+// setupSeal says which roles a link gives, or to whom a new authenticator.
+func (d *Desk) setupSeal(ctx context.Context, organisation uuid.UUID, token string, id, again uuid.UUID, roles []string) (string, error) {
+	return d.seal(ctx, organisation, "set-up", token, id.String(), again.String(), strings.Join(roles, ","))
 }
 
 // setup is a set-up link that can be used, with the admission of the address that uses it.
@@ -52,16 +61,31 @@ type setup struct {
 	seed  []byte // wrapped; nil before it was shown, or when that is too long ago
 }
 
-const sqlSetup = `select organisation_id, setup_id, roles, coalesce(admin_id, '00000000-0000-0000-0000-000000000000'), again, seed
+const sqlSetup = `select organisation_id, setup_id, roles, coalesce(admin_id, '00000000-0000-0000-0000-000000000000'), again, seed, coalesce(seal, '')
 	from access.setup_by_token($1)`
 
 // setup finds a link and counts the attempt to use it.
 func (d *Desk) setup(ctx context.Context, admissions []ipallow.Admission, token string) (setup, counted, error) {
 	var s setup
 	var organisation uuid.UUID
-	err := d.cfg.Pool.QueryRow(ctx, sqlSetup, tokenHash(strings.TrimSpace(token))).Scan(&organisation, &s.id, &s.roles, &s.admin, &s.again, &s.seed)
+	var seal string
+	token = strings.TrimSpace(token)
+	err := d.cfg.Pool.QueryRow(ctx, sqlSetup, tokenHash(token)).Scan(&organisation, &s.id, &s.roles, &s.admin, &s.again, &s.seed, &seal)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return s, counted{}, fmt.Errorf("find set-up link: %w", err)
+	}
+	if err == nil {
+		again := uuid.Nil
+		if s.again {
+			again = s.admin
+		}
+		want, err := d.setupSeal(ctx, organisation, token, s.id, again, s.roles)
+		if err != nil {
+			return s, counted{}, err
+		}
+		if seal != want { // nobody made it here
+			s, organisation = setup{}, uuid.Nil
+		}
 	}
 	var known bool
 	s.from, known = admitted(admissions, organisation)
@@ -157,7 +181,7 @@ func (d *Desk) Begin(ctx context.Context, admissions []ipallow.Admission, token,
 	return d.enrolment(reference, seed)
 }
 
-const sqlFinish = "select access.finish_setup($1, $2, $3, $4, $5, $6)"
+const sqlFinish = "select access.finish_setup($1, $2, $3, $4, $5, $6, $7, $8)"
 
 // Confirm takes the first code of the authenticator, which cannot be used to sign in afterwards, makes the administrator,
 // puts his address on the allowlist, and gives his recovery codes, which nobody sees again. On a wrong code it gives
@@ -200,17 +224,17 @@ func (d *Desk) Confirm(ctx context.Context, admissions []ipallow.Admission, toke
 	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, s.from.Address(), action, facts); err != nil {
 		return nil, again, err
 	}
-	hashes := make([][]byte, recoveryCodes)
-	for i := range hashes {
-		code := newRecoveryCode()
-		codes, hashes[i] = append(codes, code), recoveryHash(s.admin, code)
-	}
+	codes, hashes := newRecoveryCodes(s.admin)
 	ref, network, err := d.network(ctx, organisation, ipallow.Single(s.from.Address()))
 	if err != nil {
 		return nil, again, err
 	}
+	seal, err := d.adminSeal(ctx, organisation, s.admin, s.roles)
+	if err != nil {
+		return nil, again, err
+	}
 	var done bool
-	if err := d.cfg.Pool.QueryRow(ctx, sqlFinish, organisation, s.id, proof.Step(), hashes, ref, network).Scan(&done); err != nil {
+	if err := d.cfg.Pool.QueryRow(ctx, sqlFinish, organisation, s.id, proof.Step(), hashes, ref, network, uuid.New(), seal).Scan(&done); err != nil {
 		return nil, again, fmt.Errorf("finish set-up: %w", err)
 	}
 	if !done {
@@ -219,7 +243,7 @@ func (d *Desk) Confirm(ctx context.Context, admissions []ipallow.Admission, toke
 	return codes, again, d.succeeded(ctx, organisation, c)
 }
 
-const sqlRecover = "select access.use_recovery_code($1, $2, $3, $4, $5, $6)"
+const sqlRecover = "select access.use_recovery_code($1, $2, $3, $4, $5, $6, $7)"
 
 // Recover uses up a recovery code in place of a one-time code. It does not sign anybody in: it gives ten minutes to
 // enrol a new authenticator, with which he then signs in as always.
@@ -235,8 +259,13 @@ func (d *Desk) Recover(ctx context.Context, admissions []ipallow.Admission, from
 		return "", e, err
 	}
 	setupToken, hash := newToken()
+	setupID := uuid.New()
+	seal, err := d.setupSeal(ctx, organisation, setupToken, setupID, s.admin, nil)
+	if err != nil {
+		return "", e, err
+	}
 	var done bool
-	err = d.cfg.Pool.QueryRow(ctx, sqlRecover, organisation, s.id, recoveryHash(s.admin, recovery), uuid.New(), hash, sealed).Scan(&done)
+	err = d.cfg.Pool.QueryRow(ctx, sqlRecover, organisation, s.id, recoveryHash(s.admin, recovery), setupID, hash, sealed, seal).Scan(&done)
 	if err != nil {
 		return "", e, fmt.Errorf("use recovery code: %w", err)
 	}
@@ -244,6 +273,9 @@ func (d *Desk) Recover(ctx context.Context, admissions []ipallow.Admission, from
 		return "", e, d.refused(ctx, s, "sign_in.recovery_refused")
 	}
 	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, s.from.Address(), "sign_in.recovery_code", nil); err != nil {
+		return "", e, err
+	}
+	if err := d.notify(ctx, organisation, s.admin, "sign_in.recovery_code"); err != nil {
 		return "", e, err
 	}
 	if err := d.succeeded(ctx, organisation, c); err != nil {
@@ -258,6 +290,15 @@ func (d *Desk) Recover(ctx context.Context, admissions []ipallow.Admission, from
 }
 
 var recoveryEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+
+// newRecoveryCodes makes the codes of an administrator and what is kept of them.
+func newRecoveryCodes(admin uuid.UUID) (codes []string, hashes [][]byte) {
+	for range recoveryCodes {
+		code := newRecoveryCode()
+		codes, hashes = append(codes, code), append(hashes, recoveryHash(admin, code))
+	}
+	return codes, hashes
+}
 
 // newRecoveryCode has 80 random bits, in groups of four that one can read aloud.
 func newRecoveryCode() string {

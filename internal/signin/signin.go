@@ -67,6 +67,15 @@ func newToken() (token string, hash []byte) {
 	return token, tokenHash(token)
 }
 
+// seal is the keyed reference of what a row of the console says, which nobody can make who has only the database.
+func (d *Desk) seal(ctx context.Context, organisation uuid.UUID, parts ...string) (string, error) {
+	return d.cfg.Gate.ReferenceText(ctx, organisation, "seal", strings.Join(parts, "\x00"))
+}
+
+func (d *Desk) adminSeal(ctx context.Context, organisation, admin uuid.UUID, roles []string) (string, error) {
+	return d.seal(ctx, organisation, "admin", admin.String(), strings.Join(roles, ","))
+}
+
 func tokenHash(token string) []byte {
 	sum := sha256.Sum256([]byte(token))
 	return sum[:]
@@ -199,39 +208,6 @@ func (d *Desk) Disallow(ctx context.Context, organisation uuid.UUID, p netip.Pre
 	return removed, nil
 }
 
-// Listed is an administrator as others see him.
-type Listed struct {
-	ID        uuid.UUID
-	Reference string
-	Roles     []string
-	Created   time.Time
-	SignedIn  *time.Time
-	CodesLeft int64 // recovery codes
-}
-
-const sqlAdmins = "select admin_id, roles, created_at, signed_in_at, codes_left from access.admins($1)"
-
-// Admins lists the administrators of an organisation, oldest first.
-func (d *Desk) Admins(ctx context.Context, organisation uuid.UUID) ([]Listed, error) {
-	rows, err := d.cfg.Pool.Query(ctx, sqlAdmins, organisation)
-	if err != nil {
-		return nil, fmt.Errorf("list administrators: %w", err)
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Listed, err error) {
-		err = row.Scan(&l.ID, &l.Roles, &l.Created, &l.SignedIn, &l.CodesLeft)
-		return l, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list administrators: %w", err)
-	}
-	for i := range all {
-		if all[i].Reference, err = d.cfg.Gate.Reference(ctx, organisation, all[i].ID); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
 // counted is what attempts are counted by. own is an account's and begins anew after a success; shared is counted
 // together with others.
 type counted struct {
@@ -350,6 +326,11 @@ func (d *Desk) Password(ctx context.Context, from []ipallow.Admission, name, pas
 		if err := d.cfg.Gate.Door(ctx, a.from.Organisation(), a.admin, a.from.Address(), action, nil); err != nil {
 			return "", err
 		}
+		if right != &all[i] && a.admin != uuid.Nil {
+			if err := d.notify(ctx, a.from.Organisation(), a.admin, action); err != nil {
+				return "", err
+			}
+		}
 	}
 	if right == nil {
 		return "", ErrRefused
@@ -360,18 +341,27 @@ func (d *Desk) Password(ctx context.Context, from []ipallow.Admission, name, pas
 	return d.open(ctx, right.from, right.admin)
 }
 
-const sqlOpenSession = "select access.open_session($1, $2, $3, $4, $5)"
+const sqlOpenSession = "select access.open_session($1, $2, $3, $4, $5, $6)"
 
 func (d *Desk) open(ctx context.Context, from ipallow.Admission, admin uuid.UUID) (token string, err error) {
 	address, err := d.addressRef(ctx, from)
 	if err != nil {
 		return "", err
 	}
+	s := session{from: from, id: uuid.New(), admin: admin, stage: "password", address: address}
 	token, hash := newToken()
-	if _, err := d.cfg.Pool.Exec(ctx, sqlOpenSession, from.Organisation(), uuid.New(), admin, hash, address); err != nil {
+	seal, err := d.sessionSeal(ctx, s, token)
+	if err != nil {
+		return "", err
+	}
+	if _, err := d.cfg.Pool.Exec(ctx, sqlOpenSession, from.Organisation(), s.id, admin, hash, address, seal); err != nil {
 		return "", fmt.Errorf("open session: %w", err)
 	}
 	return token, nil
+}
+
+func (d *Desk) sessionSeal(ctx context.Context, s session, token string) (string, error) {
+	return d.seal(ctx, s.organisation(), "session", token, s.id.String(), s.admin.String(), s.stage, s.address, s.steppedFor, s.steppedBy)
 }
 
 func (d *Desk) addressRef(ctx context.Context, from ipallow.Admission) (string, error) {
@@ -381,46 +371,82 @@ func (d *Desk) addressRef(ctx context.Context, from ipallow.Admission) (string, 
 // session is a living session together with the admission of the address that presents it.
 type session struct {
 	from  ipallow.Admission
+	of    uuid.UUID // organisation, while nothing is admitted
 	id    uuid.UUID
 	admin uuid.UUID
 	stage string
 	roles []string
+
+	address               string // reference
+	steppedFor, steppedBy string
 }
 
-const sqlResume = "select organisation_id, session_id, admin_id, stage, address_ref, roles from access.resume_session($1) where session_id is not null"
+func (s session) organisation() uuid.UUID {
+	if s.of != uuid.Nil {
+		return s.of
+	}
+	return s.from.Organisation()
+}
+
+const sqlResume = `select organisation_id, session_id, admin_id, stage, address_ref, roles, seal, admin_seal, stepped_for, stepped_by
+	from access.resume_session($1) where session_id is not null`
 
 // resume finds a living session. One that is presented from another address than its own, or from one that is not on
-// the allowlist any more, is ended, on record: its token may have been stolen.
+// the allowlist any more, is ended, on record: its token may have been stolen. So is one that this service never opened, or
+// whose administrator was given roles that it never gave him.
 func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token string) (session, error) {
 	var s session
-	var organisation uuid.UUID
-	var address string
-	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&organisation, &s.id, &s.admin, &s.stage, &address, &s.roles)
+	var seal string
+	var adminSeal *string
+	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s, ErrNoSession
 	case err != nil:
 		return s, fmt.Errorf("resume session: %w", err)
 	}
-	var ok bool
-	why := "address_not_admitted"
-	if s.from, ok = admitted(admissions, organisation); ok {
-		here, err := d.addressRef(ctx, s.from)
-		if err != nil {
-			return s, err
-		}
-		ok, why = here == address, "another_address"
-	}
-	if ok {
-		return s, nil
-	}
-	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, from, "session.refused", map[string]string{"reason": why}); err != nil {
+	why, err := d.suspect(ctx, &s, admissions, token, seal, adminSeal)
+	if err != nil || why == "" {
 		return s, err
 	}
-	if err := d.end(ctx, organisation, s.id); err != nil {
+	if err := d.cfg.Gate.Door(ctx, s.of, s.admin, from, "session.refused", map[string]string{"reason": why}); err != nil {
+		return s, err
+	}
+	if err := d.notify(ctx, s.of, s.admin, "session.refused"); err != nil {
+		return s, err
+	}
+	if err := d.end(ctx, s.of, s.id); err != nil {
 		return s, err
 	}
 	return session{}, ErrNoSession
+}
+
+// suspect says what is wrong with a session, if anything is.
+func (d *Desk) suspect(ctx context.Context, s *session, admissions []ipallow.Admission, token, seal string, adminSeal *string) (why string, err error) {
+	want, err := d.sessionSeal(ctx, *s, token)
+	if err != nil {
+		return "", err
+	}
+	if seal != want {
+		return "not_opened_here", nil
+	}
+	if adminSeal != nil {
+		if want, err = d.adminSeal(ctx, s.of, s.admin, s.roles); err != nil {
+			return "", err
+		}
+		if *adminSeal != want {
+			return "roles_not_given_here", nil
+		}
+	}
+	var ok bool
+	if s.from, ok = admitted(admissions, s.of); !ok {
+		return "address_not_admitted", nil
+	}
+	here, err := d.addressRef(ctx, s.from)
+	if err != nil || here == s.address {
+		return "", err
+	}
+	return "another_address", nil
 }
 
 const sqlEndSession = "select access.end_session($1, $2)"
@@ -441,10 +467,7 @@ func (d *Desk) Waits(ctx context.Context, admissions []ipallow.Admission, from n
 	return err
 }
 
-const (
-	sqlSeed   = "select access.totp_seed($1, $2)"
-	sqlSignIn = "select access.sign_in($1, $2, $3, $4, $5)"
-)
+const sqlSignIn = "select access.sign_in($1, $2, $3, $4, $5, $6)"
 
 // Code checks the one-time code and gives the token of the session, a new one.
 func (d *Desk) Code(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token, code string) (string, error) {
@@ -453,15 +476,7 @@ func (d *Desk) Code(ctx context.Context, admissions []ipallow.Admission, from ne
 		return "", err
 	}
 	organisation := s.from.Organisation()
-	var wrapped []byte
-	if err := d.cfg.Pool.QueryRow(ctx, sqlSeed, organisation, s.admin).Scan(&wrapped); err != nil {
-		return "", fmt.Errorf("find authenticator: %w", err)
-	}
-	seed, err := d.cfg.Ring.UnwrapSecret(keyring.TOTPSeed, organisation, s.admin, wrapped)
-	if err != nil {
-		return "", err
-	}
-	proof, err := d.codes.Verify(ctx, organisation, s.admin, seed, code)
+	proof, err := d.verify(ctx, organisation, s.admin, code)
 	if errors.Is(err, totp.ErrWrong) {
 		return "", d.refused(ctx, s, "sign_in.code_refused")
 	}
@@ -472,8 +487,13 @@ func (d *Desk) Code(ctx context.Context, admissions []ipallow.Admission, from ne
 		return "", err
 	}
 	fresh, hash := newToken()
+	next := session{from: s.from, id: uuid.New(), admin: s.admin, stage: "signed_in", address: s.address}
+	seal, err := d.sessionSeal(ctx, next, fresh)
+	if err != nil {
+		return "", err
+	}
 	var done bool
-	if err := d.cfg.Pool.QueryRow(ctx, sqlSignIn, organisation, s.id, proof.Step(), uuid.New(), hash).Scan(&done); err != nil {
+	if err := d.cfg.Pool.QueryRow(ctx, sqlSignIn, organisation, s.id, proof.Step(), next.id, hash, seal).Scan(&done); err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
 	}
 	if !done {
@@ -484,18 +504,23 @@ func (d *Desk) Code(ctx context.Context, admissions []ipallow.Admission, from ne
 
 // second finds who owes a second factor and counts his attempt, apart from those at his password.
 func (d *Desk) second(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token string) (session, counted, error) {
+	return d.counts(ctx, admissions, from, token, "password", "codes")
+}
+
+// counts finds a session in a stage and counts an attempt of its administrator.
+func (d *Desk) counts(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token, stage, kind string) (session, counted, error) {
 	s, err := d.resume(ctx, admissions, from, token)
 	if err != nil {
 		return s, counted{}, err
 	}
-	if s.stage != "password" {
+	if s.stage != stage {
 		return s, counted{}, ErrNoSession
 	}
 	ref, err := d.cfg.Gate.Reference(ctx, s.from.Organisation(), s.admin)
 	if err != nil {
 		return s, counted{}, err
 	}
-	c, err := d.count(ctx, s.from, "codes", ref)
+	c, err := d.count(ctx, s.from, kind, ref)
 	if err != nil {
 		return s, c, err
 	}
@@ -504,6 +529,9 @@ func (d *Desk) second(ctx context.Context, admissions []ipallow.Admission, from 
 
 func (d *Desk) refused(ctx context.Context, s session, action string) error {
 	if err := d.cfg.Gate.Door(ctx, s.from.Organisation(), s.admin, s.from.Address(), action, nil); err != nil {
+		return err
+	}
+	if err := d.notify(ctx, s.from.Organisation(), s.admin, action); err != nil {
 		return err
 	}
 	return ErrRefused
@@ -515,7 +543,7 @@ func (d *Desk) Resume(ctx context.Context, admissions []ipallow.Admission, from 
 	if err != nil {
 		return principal.Admin{}, err
 	}
-	proof, err := d.codes.Recall(ctx, tokenHash(token))
+	proof, fresh, err := d.codes.Recall(ctx, tokenHash(token))
 	if err != nil {
 		return principal.Admin{}, err
 	}
@@ -523,7 +551,7 @@ func (d *Desk) Resume(ctx context.Context, admissions []ipallow.Admission, from 
 	if err != nil { // such as while the code is still owed
 		return principal.Admin{}, fmt.Errorf("%w: %w", ErrNoSession, err)
 	}
-	return admin, nil
+	return admin.SteppedUp(fresh), nil
 }
 
 // SignOut ends a session.

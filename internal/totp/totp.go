@@ -54,6 +54,29 @@ func (p Proof) Step() int64 { return p.step }
 // At is when the code was given.
 func (p Proof) At() time.Time { return p.at }
 
+// Fresh is evidence that an administrator gave a second factor within his session, for one purpose. The zero Fresh proves
+// nothing.
+type Fresh struct {
+	organisation, admin uuid.UUID
+	method, purpose     string
+	at                  time.Time
+}
+
+// Organisation is that of the administrator.
+func (f Fresh) Organisation() uuid.UUID { return f.organisation }
+
+// Admin is who gave it.
+func (f Fresh) Admin() uuid.UUID { return f.admin }
+
+// Method is what he gave: totp, or webauthn.
+func (f Fresh) Method() string { return f.method }
+
+// Purpose is what he gave it for; empty when nothing is proved.
+func (f Fresh) Purpose() string { return f.purpose }
+
+// At is when he gave it.
+func (f Fresh) At() time.Time { return f.at }
+
 // NewSeed makes the secret of an authenticator.
 func NewSeed() []byte {
 	seed := make([]byte, seedSize)
@@ -139,18 +162,22 @@ func (v *Verifier) Verify(ctx context.Context, organisation, admin uuid.UUID, se
 	return Proof{organisation, admin, step, now}, nil
 }
 
-const sqlRecall = "select organisation_id, admin_id, proved_at from access.session_proof($1)"
+const sqlRecall = "select organisation_id, admin_id, proved_at, coalesce(stepped_at, proved_at), stepped_for, stepped_by from access.session_proof($1)"
 
-// Recall gives the proof with which a living session began, found by the hash of its token. Without one it gives the zero
-// Proof.
-func (v *Verifier) Recall(ctx context.Context, tokenHash []byte) (Proof, error) {
+// Recall gives the proof with which a living session began, found by the hash of its token, and the second factor that was
+// given within it. Without a session it gives zeros.
+func (v *Verifier) Recall(ctx context.Context, tokenHash []byte) (Proof, Fresh, error) {
 	var p Proof
-	err := v.pool.QueryRow(ctx, sqlRecall, tokenHash).Scan(&p.organisation, &p.admin, &p.at)
+	var f Fresh
+	err := v.pool.QueryRow(ctx, sqlRecall, tokenHash).Scan(&p.organisation, &p.admin, &p.at, &f.at, &f.purpose, &f.method)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return Proof{}, nil
+		return Proof{}, Fresh{}, nil
 	case err != nil:
-		return Proof{}, fmt.Errorf("recall proof: %w", err)
+		return Proof{}, Fresh{}, fmt.Errorf("recall proof: %w", err)
+	case f.purpose == "":
+		return p, Fresh{}, nil
 	}
-	return p, nil
+	f.organisation, f.admin = p.organisation, p.admin
+	return p, f, nil
 }

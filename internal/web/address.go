@@ -31,6 +31,22 @@ func ClientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
+// Proxies are the trusted proxies that a request came through, the nearest last: what stands between ClientAddress and
+// this machine.
+func Proxies(r *http.Request, trusted []netip.Prefix) []netip.Addr {
+	var all []netip.Addr
+	chain := append(strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ","), r.RemoteAddr)
+	for _, entry := range slices.Backward(chain) {
+		addr := parse(strings.TrimSpace(entry))
+		if !addr.IsValid() || !contains(trusted, addr) {
+			break
+		}
+		all = append(all, addr)
+	}
+	slices.Reverse(all)
+	return all
+}
+
 // parse takes an address with or without a port (some proxies append one), folds IPv4 in IPv6, and drops the zone.
 func parse(s string) netip.Addr {
 	if host, _, err := net.SplitHostPort(s); err == nil {

@@ -32,11 +32,13 @@ with_totp if {
 # METADATA
 # title: Proved of late
 # description: >-
-#   A one-time code or a security key not older than 300 seconds. An age below
-#   zero comes from a clock that cannot be right, and proves nothing.
+#   A one-time code or a security key, given for this purpose and not older than
+#   300 seconds. An age below zero comes from a clock that cannot be right, and
+#   proves nothing.
 stepped_up if {
 	some factor in input.actor.factors
 	factor.method in {"totp", "webauthn"}
+	factor.for == input.purpose
 	factor.age_seconds >= 0
 	factor.age_seconds <= 300
 }
@@ -71,7 +73,7 @@ unfit contains "factor_missing" if not with_totp
 
 # METADATA
 # title: Not proved of late
-# description: His last one-time code or security key is older than five minutes.
+# description: He gave no one-time code or security key for this purpose within five minutes.
 unfit contains "step_up_required" if not stepped_up
 
 # METADATA

@@ -29,7 +29,7 @@ permit := {"allow": true, "rule": "administer.operator", "masked": set(), "oblig
 
 # METADATA
 # title: Administrator
-# description: As security administrator, with a one-time code, at an admitted address.
+# description: As security administrator, proved a moment ago for this, at an admitted address.
 permit := {"allow": true, "rule": "administer.admin", "masked": set(), "obligations": set()} if {
 	input.actor.kind == "admin"
 	input.audience == "console"
@@ -37,6 +37,7 @@ permit := {"allow": true, "rule": "administer.admin", "masked": set(), "obligati
 	input.fields == []
 	"security_admin" in input.actor.roles
 	admin.with_totp
+	admin.stepped_up
 	admin.at_admitted_address
 }
 
@@ -70,4 +71,12 @@ reasons contains "factor_missing" if {
 reasons contains "address_not_admitted" if {
 	input.actor.kind == "admin"
 	not admin.at_admitted_address
+}
+
+# METADATA
+# title: Not proved of late
+# description: He gave no one-time code or security key for this within five minutes.
+reasons contains "step_up_required" if {
+	input.actor.kind == "admin"
+	not admin.stepped_up
 }

@@ -15,10 +15,25 @@ by_another if {
 # title: For this question
 # description: It was given to the actor, about the subject.
 for_this if {
-	input.approval.actor != ""
-	input.approval.actor == input.actor.ref
+	for_actor
 	input.approval.subject != ""
 	input.approval.subject == input.subject.ref
+}
+
+# METADATA
+# title: For the one who asks
+# description: It was given to the actor.
+for_actor if {
+	input.approval.actor != ""
+	input.approval.actor == input.actor.ref
+}
+
+# METADATA
+# title: For somebody else
+# description: The one who asked for it is not the actor, who consents. Nobody approves himself.
+for_another if {
+	input.approval.actor != ""
+	input.approval.actor != input.actor.ref
 }
 
 # METADATA

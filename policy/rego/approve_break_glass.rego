@@ -28,17 +28,9 @@ permit := {"allow": true, "rule": "approve_break_glass.approver", "masked": set(
 	input.fields == []
 	"approver" in input.actor.roles
 	admin.fit
-	for_another
+	approval.for_another
 	about_the_subject
 	approval.in_force
-}
-
-# METADATA
-# title: Somebody else asked
-# description: Nobody approves himself.
-for_another if {
-	input.approval.actor != ""
-	input.approval.actor != input.actor.ref
 }
 
 # METADATA
@@ -62,7 +54,7 @@ reasons contains reason if some reason in admin.unfit
 # METADATA
 # title: His own emergency
 # description: Nobody approves himself.
-reasons contains "approval_of_himself" if not for_another
+reasons contains "approval_of_himself" if not approval.for_another
 
 # METADATA
 # title: About another subject

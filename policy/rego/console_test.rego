@@ -9,11 +9,11 @@ with_roles(question, roles) := object.union(question, {"actor": {"roles": roles}
 
 with_factors(question, factors) := object.union(question, {"actor": {"factors": factors}})
 
-password := {"method": "password", "age_seconds": 4000}
+password := {"method": "password", "age_seconds": 4000, "for": ""}
 
-totp(age) := {"method": "totp", "age_seconds": age}
+totp(age) := {"method": "totp", "age_seconds": age, "for": "reveal_to_admin"}
 
-webauthn(age) := {"method": "webauthn", "age_seconds": age}
+webauthn(age) := {"method": "webauthn", "age_seconds": age, "for": "reveal_to_admin"}
 
 test_a_privacy_officer_sees_plain if {
 	counterfoil.decision.rule == "reveal_to_admin.privacy_officer" with input as officer
@@ -41,6 +41,13 @@ test_a_recent_security_key_steps_up if {
 test_an_old_proof_does_not_do if {
 	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(officer, [password, totp(301)])
 	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(officer, [password, totp(-1)])
+}
+
+test_a_code_serves_one_purpose if {
+	every purpose in ["", "administer", "break_glass"] {
+		factor := object.union(totp(1), {"for": purpose})
+		counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(officer, [password, factor])
+	}
 }
 
 test_both_factors_are_needed if {
@@ -81,8 +88,9 @@ test_any_role_reads_the_log if {
 }
 
 test_a_security_admin_administers if {
-	setter := object.union(with_roles(reader, ["security_admin"]), {"purpose": "administer"})
+	setter := questions.stepped_up(with_roles(reader, ["security_admin"]), "administer")
 	counterfoil.decision.rule == "administer.admin" with input as setter
+	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(setter, [password, totp(1)])
 }
 
 test_the_operator_needs_the_shell_only if {
@@ -95,13 +103,51 @@ test_an_administrator_needs_everything if {
 		"actor": {"roles": ["guest"], "factors": [password], "address": "refused"},
 		"audience": "service",
 	})
-	every purpose in ["read_audit_log", "administer"] {
-		counterfoil.decision.reasons == {
-			"wrong_audience", "role_missing", "factor_missing", "address_not_admitted",
-		} with input as object.union(stranger, {"purpose": purpose})
+	missing := {"wrong_audience", "role_missing", "factor_missing", "address_not_admitted"}
+	counterfoil.decision.reasons == missing with input as stranger
+	every purpose in ["administer", "own_account"] {
+		counterfoil.decision.reasons == missing | {"step_up_required"} with input as object.union(stranger, {"purpose": purpose})
 	}
 }
 
 test_an_administrative_act_has_no_fields if {
 	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(operator, {"fields": ["agent_email"]})
+}
+
+test_everybody_looks_after_his_own_account if {
+	every role in ["auditor", "security_admin", "privacy_officer", "approver"] {
+		counterfoil.decision.rule == "own_account.admin" with input as questions.stepped_up(with_roles(reader, [role]), "own_account")
+	}
+}
+
+together := object.union(questions.stepped_up(with_roles(reader, ["security_admin"]), "change_together"), {
+	"justification": true,
+	"approval": {"by": "m2", "actor": "m1", "subject": "", "expires_in_seconds": 600},
+})
+
+test_two_change_together if {
+	counterfoil.decision.rule == "change_together.approved" with input as together
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(together, ["approver"])
+	counterfoil.decision.reasons == {"step_up_required"} with input as with_factors(together, [password, totp(1)])
+	counterfoil.decision.reasons == {"justification_missing"} with input as object.union(together, {"justification": false})
+}
+
+test_one_does_not_change_together if {
+	counterfoil.decision.reasons == {"approval_missing"} with input as object.union(together, {"approval": {"by": "m1"}})
+	counterfoil.decision.reasons == {"approval_missing"} with input as object.union(together, {"approval": {"by": ""}})
+	counterfoil.decision.reasons == {"approval_for_another"} with input as object.union(together, {"approval": {"actor": "m3"}})
+	counterfoil.decision.reasons == {"approval_expired"} with input as object.union(together, {"approval": {"expires_in_seconds": 0}})
+}
+
+consent := object.union(questions.stepped_up(with_roles(reader, ["approver"]), "approve_change"), {
+	"justification": true,
+	"approval": {"by": "", "actor": "m2", "subject": "", "expires_in_seconds": 600},
+})
+
+test_an_approver_consents_to_a_change if {
+	counterfoil.decision.rule == "approve_change.approver" with input as consent
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(consent, ["security_admin"])
+	counterfoil.decision.reasons == {"justification_missing"} with input as object.union(consent, {"justification": false})
+	counterfoil.decision.reasons == {"approval_of_himself"} with input as object.union(consent, {"approval": {"actor": "m1"}})
+	counterfoil.decision.reasons == {"approval_expired"} with input as object.union(consent, {"approval": {"expires_in_seconds": 0}})
 }

@@ -4,9 +4,8 @@ import data.counterfoil
 import data.test.questions
 
 # An auditor, who would see masked values only, with the consent of an approver.
-emergency := object.union(questions.admin_of_agent, {
+emergency := object.union(questions.stepped_up(questions.admin_of_agent, "break_glass"), {
 	"actor": {"roles": ["auditor"]},
-	"purpose": "break_glass",
 	"approval": {"by": "m2", "actor": "m1", "subject": "a1", "expires_in_seconds": 600},
 })
 
@@ -56,9 +55,8 @@ test_an_emergency_is_for_the_console if {
 	counterfoil.decision.reasons == {"role_missing"} with input as object.union(emergency, {"actor": {"roles": ["guest"]}})
 }
 
-consent := object.union(questions.admin_of_agent, {
+consent := object.union(questions.stepped_up(questions.admin_of_agent, "approve_break_glass"), {
 	"actor": {"ref": "m2", "roles": ["approver"]},
-	"purpose": "approve_break_glass",
 	"fields": [],
 	"approval": {"actor": "m1", "subject": "a1", "expires_in_seconds": 600},
 })
@@ -86,8 +84,7 @@ test_an_approver_sees_nothing if {
 	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(consent, {"fields": ["agent_email"]})
 }
 
-transcript := object.union(questions.admin_of_agent, {
-	"purpose": "read_transcript",
+transcript := object.union(questions.stepped_up(questions.admin_of_agent, "read_transcript"), {
 	"subject": {"kind": "conversation", "ref": "c1"},
 	"fields": ["message_body"],
 	"conversation": {"ref": "c1", "state": "closed"},

@@ -45,7 +45,10 @@ channel_of_conversation := object.union(nobody, {
 admin_of_agent := object.union(nobody, {
 	"actor": {
 		"kind": "admin", "ref": "m1", "roles": ["privacy_officer"], "address": "admitted",
-		"factors": [{"method": "password", "age_seconds": 4000}, {"method": "totp", "age_seconds": 60}],
+		"factors": [
+			{"method": "password", "age_seconds": 4000, "for": ""},
+			{"method": "totp", "age_seconds": 60, "for": "reveal_to_admin"},
+		],
 	},
 	"purpose": "reveal_to_admin",
 	"audience": "console",
@@ -60,4 +63,13 @@ job_of_conversation := object.union(nobody, {
 	"audience": "archive",
 	"subject": {"kind": "conversation", "ref": "c1"},
 	"fields": ["message_body"],
+})
+
+# stepped_up puts a question for a purpose, for which a code was given.
+stepped_up(question, purpose) := object.union(question, {
+	"purpose": purpose,
+	"actor": {"factors": [
+		{"method": "password", "age_seconds": 4000, "for": ""},
+		{"method": "totp", "age_seconds": 60, "for": purpose},
+	]},
 })

@@ -15,10 +15,14 @@ type (
 	Agent struct{}
 	// Channel is the Teams channel that shows the card; many people read it.
 	Channel struct{}
+	// Admin is a page of the console, shown once to the administrator who asked.
+	Admin struct{}
 )
 
 // Audience is the closed set of audiences.
-type Audience interface{ Visitor | Agent | Channel }
+type Audience interface {
+	Visitor | Agent | Channel | Admin
+}
 
 // Cleared is plaintext that policy has released to audience A and whose record is durable.
 //

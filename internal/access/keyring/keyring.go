@@ -267,6 +267,11 @@ func (r *Ring) ReferenceText(organisation uuid.UUID, wrapped []byte, kind, text 
 const (
 	TOTPSeed = "cf-totp-seed-1" // id is the administrator's
 	Network  = "cf-network-1"   // of the allowlist; id is the organisation's
+	Label    = "cf-label-1"     // how an administrator calls a factor; id is his
+	Passkey  = "cf-passkey-1"   // a security key; id is the administrator's
+	Ceremony = "cf-ceremony-1"  // what a session was asked to answer; id is the session's
+	Reason   = "cf-reason-1"    // what somebody wrote down; id is its own
+	Detail   = "cf-detail-1"    // what an approver is shown; id is the approval's
 )
 
 // WrapSecret encrypts what is no EUII of a subject but must not lie in the database in the clear, under the

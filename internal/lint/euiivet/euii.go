@@ -19,6 +19,7 @@ const (
 	keyring = "counterfoil/internal/access/keyring"
 	widget  = "counterfoil/internal/widget"
 	bot     = "counterfoil/internal/bot"
+	console = "counterfoil/internal/console"
 )
 
 // A place is a function that only some packages may use, and the reason, which completes "... may be used only in ...:".
@@ -30,7 +31,7 @@ type place struct {
 // places holds the functions through which EUII becomes readable, by package path and name.
 func places() map[string]place {
 	return map[string]place{
-		euii + ".Reveal":      {[]string{bot, widget}, "plain text leaves the program at its edges and nowhere else"},
+		euii + ".Reveal":      {[]string{bot, console, widget}, "plain text leaves the program at its edges and nowhere else"},
 		euii + ".Clear":       {[]string{access}, "a value is cleared only after policy and the committed record"},
 		euii + ".ForSealing":  {[]string{keyring}, "what comes in is read only to be sealed or indexed"},
 		grant + ".Issue":      {[]string{access}, "a grant is issued only after the committed record"},

@@ -1,0 +1,122 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
+)
+
+// Declared is what a route of the console touches, why, and what of it stands in the log.
+type Declared struct {
+	Class   Class
+	Purpose policy.Purpose // empty where nothing is decided
+	Record  string         // action of the record; empty where the route only leads on
+}
+
+// Class is the kind of data that a route shows or takes.
+type Class string
+
+// The classes of data.
+const (
+	None       Class = "none"       // fixed files and ways to other pages
+	References Class = "references" // records and handles, no person
+	Secrets    Class = "secrets"    // passwords, codes, seeds, links
+	EUII       Class = "euii"       // names, emails, addresses, what people wrote
+)
+
+// Declarations has a line for every route. A test walks the router and holds both against each other, and the record of
+// each page against the log.
+func Declarations() map[string]Declared {
+	return map[string]Declared{
+		"GET /set-up":            {Secrets, "", ""},
+		"POST /set-up":           {Secrets, "", ""}, // recorded when a code confirms it
+		"POST /set-up/confirm":   {Secrets, "", "admin.set_up"},
+		"GET /assets/{file}":     {None, "", ""},
+		"GET /favicon.ico":       {None, "", ""},
+		"POST /violations":       {None, "", ""},
+		"GET /sign-in":           {Secrets, "", ""},
+		"POST /sign-in":          {Secrets, "", "sign_in.password"},
+		"GET /sign-in/code":      {Secrets, "", ""},
+		"POST /sign-in/code":     {Secrets, "", "sign_in.complete"},
+		"POST /sign-in/recovery": {Secrets, "", "sign_in.recovery_code"},
+		"POST /sign-out":         {None, "", "sign_out"},
+		"GET /":                  {None, "", ""},
+		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
+		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
+
+		"GET /integrity":             {References, policy.ReadAuditLog, "console.integrity"},
+		"POST /integrity/verify":     {References, policy.ReadAuditLog, "console.verify"},
+		"GET /integrity/verify":      {None, "", ""}, // says how far it is
+		"GET /integrity/proof":       {References, policy.ReadAuditLog, "console.proof"},
+		"GET /integrity/consistency": {References, policy.ReadAuditLog, "console.consistency"},
+
+		"POST /step-up":                       {Secrets, "", "step_up"},
+		"GET /reveal":                         {References, policy.ReadAuditLog, "console.reveal"},
+		"POST /reveal":                        {EUII, policy.RevealToAdmin, string(policy.RevealToAdmin)},
+		"GET /approvals":                      {EUII, policy.ReadAuditLog, "console.approvals"},
+		"GET /approvals/{id}":                 {EUII, policy.ReadAuditLog, "console.approval"},
+		"GET /approvals/ask":                  {References, policy.ReadAuditLog, "console.ask"},
+		"POST /approvals/ask":                 {EUII, "", "approval.ask"},
+		"POST /approvals/decide":              {EUII, policy.ApproveBreakGlass, "approval.approve"},
+		"POST /approvals/withdraw":            {References, "", "approval.withdraw"},
+		"POST /approvals/end":                 {References, "", "approval.end"},
+		"POST /approvals/review":              {References, "", "approval.review"},
+		"GET /allowlist":                      {EUII, policy.ReadAuditLog, "console.allowlist"},
+		"POST /allowlist/show":                {EUII, policy.Administer, "allowlist.show"},
+		"POST /allowlist/add":                 {EUII, policy.Administer, "allowlist.add"},
+		"POST /allowlist/remove":              {EUII, policy.Administer, "allowlist.remove"},
+		"POST /allowlist/settle":              {References, policy.Administer, "allowlist.confirm"},
+		"POST /allowlist/apply":               {EUII, policy.ChangeTogether, "allowlist.remove"},
+		"POST /allowlist/acknowledge":         {References, policy.Administer, "allowlist.acknowledge"},
+		"GET /access":                         {References, policy.ReadAuditLog, "console.access"},
+		"POST /access/invite":                 {Secrets, policy.Administer, "admin.setup_link"},
+		"POST /access/disable":                {References, policy.Administer, "admin.disable"},
+		"POST /access/revoke":                 {References, policy.Administer, "session.revoke"},
+		"POST /access/authenticators":         {Secrets, policy.OwnAccount, "factor.begin"},
+		"POST /access/authenticators/confirm": {Secrets, policy.OwnAccount, "factor.add"},
+		"POST /access/authenticators/remove":  {References, policy.OwnAccount, "factor.remove"},
+		"POST /access/codes":                  {Secrets, policy.OwnAccount, "recovery_codes.renewed"},
+		"POST /notices/read":                  {None, "", "notices.read"},
+	}
+}
+
+// accessRoutes are the pages of who may do what, and all that is done there.
+func (s *Server) accessRoutes(r chi.Router) {
+	s.act(r, "/step-up", s.stepUp)
+	r.Get("/reveal", s.signedIn(s.showReveal))
+	s.act(r, "/reveal", s.reveal)
+	r.Get("/approvals", s.signedIn(s.approvals))
+	r.Get("/approvals/ask", s.signedIn(s.showAsk))
+	r.Get("/approvals/{id}", s.signedIn(s.report))
+	s.act(r, "/approvals/ask", s.ask)
+	s.act(r, "/approvals/decide", s.decide)
+	s.act(r, "/approvals/withdraw", s.settle(func(r *http.Request, admin principal.Admin, id uuid.UUID) error {
+		return s.cfg.Gate.Withdraw(r.Context(), admin, id)
+	}))
+	s.act(r, "/approvals/end", s.settle(func(r *http.Request, admin principal.Admin, id uuid.UUID) error {
+		return s.cfg.Gate.End(r.Context(), admin, id)
+	}))
+	s.act(r, "/approvals/review", s.settle(func(r *http.Request, admin principal.Admin, id uuid.UUID) error {
+		return s.cfg.Gate.Review(r.Context(), admin, id)
+	}))
+	r.Get("/allowlist", s.signedIn(s.allowlist))
+	s.act(r, "/allowlist/show", s.showNetworks)
+	s.act(r, "/allowlist/add", s.changeAllowlist("add"))
+	s.act(r, "/allowlist/remove", s.changeAllowlist("remove"))
+	s.act(r, "/allowlist/settle", s.settleAllowlist)
+	s.act(r, "/allowlist/apply", s.apply)
+	s.act(r, "/allowlist/acknowledge", s.acknowledge)
+	r.Get("/access", s.signedIn(s.access))
+	s.act(r, "/access/invite", s.invite)
+	s.act(r, "/access/disable", s.disable)
+	s.act(r, "/access/revoke", s.revoke)
+	s.act(r, "/access/authenticators", s.addAuthenticator)
+	s.act(r, "/access/authenticators/confirm", s.confirmAuthenticator)
+	s.act(r, "/access/authenticators/remove", s.removeAuthenticator)
+	s.act(r, "/access/codes", s.renewCodes)
+	s.act(r, "/notices/read", s.readNotices)
+}
