@@ -45,6 +45,7 @@ type Engine struct {
 // program is one compiled bundle. It never changes.
 type program struct {
 	revision string
+	files    []sourceFile // tests included
 	compiler *ast.Compiler
 	query    ast.Body
 	queries  ast.QueryCompiler
@@ -87,6 +88,7 @@ func Load(ctx context.Context, fsys fs.FS) (*Engine, error) {
 	e := &Engine{limit: limit}
 	e.program.Store(&program{
 		revision: revision(files),
+		files:    files,
 		compiler: compiler,
 		query:    query,
 		queries:  queries,
@@ -109,6 +111,14 @@ func (e *Engine) Revision() string {
 // Decide answers the question. The Decision denies whenever the error is not
 // nil; an ordinary denial is no error.
 func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
+	d, err := e.decide(ctx, in)
+	if err == nil {
+		e.shadow.Load().offer(d)
+	}
+	return d, err
+}
+
+func (e *Engine) decide(ctx context.Context, in Input) (Decision, error) {
 	denied := Decision{
 		outcome: Deny,
 		rule:    defaultDeny,
@@ -131,7 +141,6 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err := decided.read(result); err != nil {
 		return denied, fmt.Errorf("decide %s: %w", in.Purpose, err)
 	}
-	e.shadow.Load().offer(decided)
 	return decided, nil
 }
 

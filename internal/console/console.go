@@ -29,6 +29,7 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/policy"
 )
 
 // Config is what the console is made of; every field is needed.
@@ -44,6 +45,7 @@ type Config struct {
 
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
+	Policy     *policy.Engine // which the gate asks
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -106,6 +108,7 @@ func (s *Server) Routes(r chi.Router) {
 	}))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
@@ -321,6 +324,7 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
@@ -410,7 +414,7 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
-	"integrity": "integrity", "verifying": "verifying"}
+	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

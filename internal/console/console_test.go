@@ -59,19 +59,22 @@ type site struct {
 	headers http.Header
 	ahead   *atomic.Int64 // nanoseconds
 	outside publish.Publishers
+	policy  *policy.Engine
 	seed    string
 	codes   []string
 }
 
 func newSite(t *testing.T, address string) *site {
 	t.Helper()
-	s := &site{World: relaytest.New(t, relaytest.Options{}), t: t, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
+	engine, err := policy.New(t.Context())
+	must(t, err)
+	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})}
 	c, err := console.New(console.Config{
-		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside,
+		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy,
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
 		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,
 	})

@@ -164,8 +164,8 @@ func (s *Server) places(lang string, organisation uuid.UUID, head pglog.Head) []
 	var all []place
 	for _, p := range s.cfg.Publishers.Status(organisation, head.Origin) {
 		at := place{Where: p.Where, Records: p.Published, Outcome: "allow", Cosigned: s.age(lang, p.Cosigned)}
-		// The record of this very look is seldom published yet.
-		switch behind := head.Size - min(p.Published, head.Size); {
+		// The record of this very look is seldom published yet, and does not count.
+		switch behind := head.Size - 1 - min(p.Published, head.Size-1); {
 		case p.Problem != nil:
 			at.Outcome, at.Problem = "deny", p.Problem.Error()
 			at.OutcomeText = word(lang, "publishedProblem")

@@ -38,6 +38,9 @@ func TestTheIntegrityPageSaysWhereTheLogStandsInsideAndOutside(t *testing.T) {
 	must(t, s.outside[0].Publish(t.Context()))
 	head, err := s.Log.Head(t.Context(), s.Organisation.ID)
 	must(t, err)
+	if _, page = s.expect(http.StatusOK, "GET", "/integrity", nil); !strings.Contains(page, "up to date") {
+		t.Errorf("all but this look is published:\n%s", page)
+	}
 	_, page = s.expect(http.StatusOK, "GET", "/integrity", nil)
 	now, err := s.Log.Head(t.Context(), s.Organisation.ID)
 	must(t, err)

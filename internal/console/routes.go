@@ -48,6 +48,10 @@ func Declarations() map[string]Declared {
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
 
+		"GET /policy":          {References, policy.ReadAuditLog, "console.policy"},
+		"GET /policy/simulate": {References, policy.ReadAuditLog, "console.simulate"},
+		"GET /policy/replay":   {References, policy.ReadAuditLog, "console.replay"},
+
 		"GET /integrity":             {References, policy.ReadAuditLog, "console.integrity"},
 		"POST /integrity/verify":     {References, policy.ReadAuditLog, "console.verify"},
 		"GET /integrity/verify":      {None, "", ""}, // says how far it is

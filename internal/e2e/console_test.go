@@ -164,7 +164,22 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.shows("h1", a.words.happened)
 	eval[bool](a.tab, `document.querySelector("main details").open = true`)
 	look(a.tab, "event")
+	here := eval[string](a.tab, `location.pathname`)
+	for _, page := range []struct{ path, name string }{{"/policy?rule=read_audit_log.admin", "policy"}, {"/policy/simulate?record=" + decided(a), "simulator"}, {"/policy/replay", "replay"}, {"/integrity", "integrity"}} {
+		a.goTo(s.Console + page.path)
+		eval[bool](a.tab, `document.querySelectorAll("main details").forEach((d) => { if (!d.closest(".clause")) d.open = true }) === undefined`)
+		look(a.tab, page.name)
+	}
+	a.goTo(s.Console + here)
+	a.shows("h1", a.words.happened)
 	return a
+}
+
+// decided is the number of a record on which something was decided: the look at the events.
+func decided(a *admin) string {
+	a.t.Helper()
+	a.goTo(a.service.Console + "/integrity")
+	return eval[string](a.tab, `String(parseInt(document.querySelector(".size dd").textContent) - 1)`)
 }
 
 // happened is the name of the link to the record of the set-up.
