@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -79,6 +81,26 @@ func (a *admin) usesKey() {
 	}})
 }
 
+// asProgram asks the console as a program with a token does.
+func (s *service) asProgram(token, path string) (status int, body string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.Console+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
 // record is the name of the link to the newest record of this.
 func (a *admin) record(what string) (name string) {
 	a.t.Helper()
@@ -128,6 +150,27 @@ func TestTwoAdministratorsLookAfterWhoSeesWhom(t *testing.T) {
 	ada.shows("h1", "Access")
 	ada.shows("main", "The blue one")
 	ada.shows(".banners", "A security key was registered")
+
+	// A token lets a program read the log, until it is ended.
+	ada.press("", "link", "Tokens of programs")
+	ada.shows("h1", "Tokens of programs")
+	ada.seen("tokens")
+	ada.find("", "textbox", "What it is for").write("The night watch")
+	ada.press("", "button", "Make it")
+	ada.shows("h1", "One more code")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("h1", "Copy this token now")
+	ada.seen("token made")
+	token := ada.text("#token")
+	if status, body := s.asProgram(token, "/api/v1/records?limit=1&q=outcome:allow"); status != http.StatusOK || !strings.Contains(body, `"records":[{"v":1,`) {
+		t.Errorf("a program with the token is answered with %d: %s", status, body)
+	}
+	ada.press("main", "link", "Tokens of programs")
+	ada.press("", "button", "End: The night watch")
+	ada.shows("main", "over")
+	if status, body := s.asProgram(token, "/api/v1/checkpoint"); status != http.StatusUnauthorized {
+		t.Errorf("a program with an ended token is answered with %d: %s", status, body)
+	}
 
 	// An auditor sees a person masked, for a reason and with the key.
 	ada.open("/events")
