@@ -161,6 +161,11 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.find("", "link", a.happened()).click()
 	a.shows("#drawer", a.words.happened)
 	look(a.tab, "event beside the events")
+	for _, path := range []string{"/approvals", "/allowlist", "/access"} {
+		a.goTo(s.Console + path)
+		look(a.tab, strings.TrimPrefix(path, "/"))
+	}
+	a.goTo(s.Console + "/events")
 	a.press(".side", "link", a.words.live)
 	a.shows("h1", a.words.live)
 	a.shows("#tail", a.words.happened)
