@@ -3,7 +3,7 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	for _, more := range []map[string][2]string{pageWords, proofWords} {
+	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords} {
 		if !ok {
 			both, ok = more[name]
 		}
@@ -363,7 +363,8 @@ var words = map[string][2]string{
 	"act_admin.setup_link": {"Make a set-up link for an administrator", "Créer un lien de création d’administrateur"}, "act_admin.list": {"List the administrators", "Lister les administrateurs"},
 	"act_allowlist.add": {"Admit an address", "Admettre une adresse"}, "act_allowlist.remove": {"Admit an address no longer", "Ne plus admettre une adresse"},
 	"act_records.retention": {"Set how long records are kept", "Fixer la durée de conservation des enregistrements"}, "act_records.prune": {"Remove records that were kept long enough", "Supprimer les enregistrements conservés assez longtemps"},
-	"act_policy.activated": {"A policy decides from now on", "Une politique décide désormais"}, "act_policy.refused": {"A policy was refused", "Une politique a été refusée"},
+	"act_records.unpublish": {"Remove such records from what is published", "Retirer ces enregistrements de ce qui est publié"},
+	"act_policy.activated":  {"A policy decides from now on", "Une politique décide désormais"}, "act_policy.refused": {"A policy was refused", "Une politique a été refusée"},
 	"act_policy.replay": {"Ask another policy what was decided", "Rejouer des décisions avec une autre politique"},
 	"act_admin.unlock":  {"Let everybody try to sign in again", "Autoriser à nouveau les tentatives de connexion"},
 	"act_admin.set_up":  {"An administrator was set up", "Un administrateur a été créé"}, "act_admin.new_authenticator": {"An administrator has a new authenticator", "Un administrateur a une nouvelle application"},
