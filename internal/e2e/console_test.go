@@ -210,9 +210,13 @@ func decided(a *admin) string {
 }
 
 // happened is the name of the link to the record of the set-up.
-func (a *admin) happened() string {
+func (a *admin) happened() (name string) {
 	a.t.Helper()
-	return eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
+	eventually(a.t, "the record of the set-up is listed", soon, func() bool {
+		name = eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`))?.ariaLabel ?? ""`)
+		return name != ""
+	})
+	return name
 }
 
 // AUTH-TOTP-03, AUTH-PW-02.
