@@ -104,10 +104,9 @@ func (c auditListCmd) Run(a *app) error {
 	facts := func(h *heart, o chat.Organisation, log uuid.UUID) (map[string]string, error) {
 		facts := c.facts()
 		var wrong *filter.Error
-		if sought, err = h.gate.Seek(a.ctx, o.ID, log, sought); errors.As(err, &wrong) {
+		if sought, facts["filter"], err = h.gate.Seek(a.ctx, o.ID, log, sought); errors.As(err, &wrong) {
 			return nil, usageError{"--filter: " + err.Error()}
 		}
-		facts["filter"] = sought.String()
 		return facts, err
 	}
 	return c.readAs(a, "audit.list", facts, func(h *heart, log uuid.UUID) error {

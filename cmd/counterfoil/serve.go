@@ -254,6 +254,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err := s.serve(ctx, c.ConsoleAddr, inside); err != nil {
 		return err
 	}
+	s.onStop(admins.Stop) // before its listener
 	if s.demo != nil {
 		return s.startStandin(ctx)
 	}

@@ -15,21 +15,37 @@ import (
 // nothing stands in a filter for what no record has. Whatever was typed in its place may be anything, so it is not recorded.
 const nothing = "nothing"
 
-// Seek puts the references of an organisation's log in place of what people write in a filter: handles, and addresses. The result
-// holds no EUII, so it is what is recorded of a search. log is the organisation, or the id of a log of it that was closed. A handle that
-// is the beginning of several references is a *filter.Error.
-func (g *Gate) Seek(ctx context.Context, organisation, log uuid.UUID, f filter.Filter) (filter.Filter, error) {
+// Seek puts the references of an organisation's log in place of what people write in a filter: handles, and addresses. What is recorded
+// of it holds no EUII: also of an action stays only one that there is. log is the organisation, or the id of a log of it that was closed. A
+// handle that is the beginning of several references is a *filter.Error.
+func (g *Gate) Seek(ctx context.Context, organisation, log uuid.UUID, f filter.Filter) (sought filter.Filter, recorded string, err error) {
 	text := f.String()
-	f, err := filter.Parse(text) // so that errors speak of this text
+	if f, err = filter.Parse(text); err != nil { // so that errors speak of this text
+		return f, "", err
+	}
+	if sought, err = g.resolve(ctx, organisation, log, f, text); err != nil || !sought.Names(filter.Action) {
+		return sought, sought.String(), err
+	}
+	actions, err := g.log.Actions(ctx, log)
 	if err != nil {
-		return f, err
+		return sought, "", err
 	}
-	var actions []string
-	if f.Names(filter.Action) {
-		if actions, err = g.log.Actions(ctx, log); err != nil {
-			return f, err
+	known, err := sought.Map(func(t filter.Term) ([]filter.Term, error) {
+		if t.Key == filter.Action {
+			t.Values = slices.Clone(t.Values)
+			for i, v := range t.Values {
+				if !slices.Contains(actions, v) && !slices.Contains(policy.Purposes(), policy.Purpose(v)) {
+					t.Values[i] = nothing
+				}
+			}
+			t.Values = slices.Compact(t.Values)
 		}
-	}
+		return []filter.Term{t}, nil
+	})
+	return sought, known.String(), err
+}
+
+func (g *Gate) resolve(ctx context.Context, organisation, log uuid.UUID, f filter.Filter, text string) (filter.Filter, error) {
 	return f.Map(func(t filter.Term) ([]filter.Term, error) {
 		sought := filter.Term{Key: t.Key}
 		var network []string
@@ -56,10 +72,6 @@ func (g *Gate) Seek(ctx context.Context, organisation, log uuid.UUID, f filter.F
 					continue
 				}
 				v = ref
-			case filter.Action:
-				if !slices.Contains(actions, v) && !slices.Contains(policy.Purposes(), policy.Purpose(v)) {
-					v = nothing
-				}
 			}
 			if !slices.Contains(sought.Values, v) {
 				sought.Values = append(sought.Values, v)

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -62,6 +63,9 @@ type Server struct {
 	verifier *verifier
 
 	reports *rate.Limiter // of violations
+
+	stopping chan struct{} // closed when live tails are to end
+	stop     func()
 }
 
 // New makes a Server.
@@ -75,6 +79,8 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s.stopping = make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, fmt.Errorf("trust the console's own origin: %w", err)
 	}
@@ -106,8 +112,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/", s.signedIn(func(w http.ResponseWriter, r *http.Request, _ visit, _ principal.Admin) {
 		http.Redirect(w, r, "/events", http.StatusSeeOther)
 	}))
-	r.Get("/events", s.signedIn(s.events))
-	r.Get("/events/{seq}", s.signedIn(s.event))
+	s.searchRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
@@ -138,9 +143,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if s.secure {
 			h.Set("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
 		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if r.URL.Path == livePath { // it has no end, and limits each of its steps
+			protected.ServeHTTP(w, r)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		protected.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -228,6 +237,11 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		case errors.Is(err, signin.ErrNoSession):
 			if r.Header.Get("HX-Request") == "true" { // the whole page goes there, not the part that was asked for
 				w.Header().Set("HX-Redirect", "/sign-in")
+				if r.URL.Path == livePath { // asked for again by a page that was left open
+					w.Header().Set("Content-Type", "text/event-stream")
+					_, _ = w.Write([]byte("event: end\ndata: \n\n")) // whoever asked may have gone
+					return
+				}
 				w.WriteHeader(http.StatusNoContent)
 				return
 			}
@@ -324,6 +338,9 @@ type section struct {
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
 	{"/events", "events"},
+	{"/live", "live"},
+	{"/people", "people"},
+	{"/who", "who"},
 	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
 	{"/approvals", "approvals"},
@@ -333,6 +350,12 @@ var sections = []section{
 
 // Sections are what one can go to from here.
 func (v view) Sections() []section { return sections }
+
+// With is the same view of another page, for a part of it.
+func (v view) With(page any) view {
+	v.Page = page
+	return v
+}
 
 // Themes are the choices of colours.
 func (v view) Themes() []string { return []string{"", "light", "dark"} }
@@ -414,12 +437,15 @@ func (s *Server) render(w http.ResponseWriter, v visit, status int, name string,
 var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "codes": "codesTitle", "sign-in": "signInTitle", "code": "codeTitle", "events": "events",
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle",
-	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying"}
+	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
+	"live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
 	case messagePage:
 		name = p.Name
+	case personPage:
+		return p.Name
 	case eventPage:
 		return fmt.Sprintf("%s %d", word(lang, "record"), p.Seq)
 	default:

@@ -50,6 +50,7 @@ type site struct {
 	*relaytest.World
 	t       *testing.T
 	desk    *signin.Desk
+	server  *console.Server
 	routes  chi.Routes
 	handler http.Handler
 	from    netip.Addr
@@ -85,7 +86,7 @@ func newSite(t *testing.T, address string) *site {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	r := chi.NewRouter()
 	c.Routes(r)
-	s.routes, s.handler = r, r
+	s.server, s.routes, s.handler = c, r, r
 	return s
 }
 

@@ -115,7 +115,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.trouble(w, r, v, err)
 		return
 	}
-	page.Text, facts["filter"] = page.Filter.String(), page.sought.String()
+	page.Text, facts["filter"] = page.Filter.String(), page.recorded
 	head, first, err := s.read(r, admin, "console.events", facts)
 	if err == nil {
 		err = s.fill(r.Context(), v, admin, &page, head, first, cursor, facts["after"] != "")

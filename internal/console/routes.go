@@ -47,6 +47,12 @@ func Declarations() map[string]Declared {
 		"GET /":                  {None, "", ""},
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
+		"GET /live":              {References, policy.ReadAuditLog, "console.live"},
+		"GET /live/stream":       {References, policy.ReadAuditLog, "console.live"},
+		"GET /people":            {References, policy.ReadAuditLog, "console.people"},
+		"GET /people/{ref}":      {References, policy.ReadAuditLog, "console.person"},
+		"GET /letters/{ref}":     {References, policy.ReadAuditLog, "console.letter"},
+		"GET /who":               {References, policy.ReadAuditLog, "console.who"},
 
 		"GET /policy":          {References, policy.ReadAuditLog, "console.policy"},
 		"GET /policy/simulate": {References, policy.ReadAuditLog, "console.simulate"},

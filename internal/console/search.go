@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/access"
@@ -18,12 +20,25 @@ import (
 	"counterfoil/internal/principal"
 )
 
+// searchRoutes are the pages on which the log is searched, followed and counted.
+func (s *Server) searchRoutes(r chi.Router) {
+	r.Get("/events", s.signedIn(s.events))
+	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/people", s.signedIn(s.showPeople))
+	r.Get("/people/{ref}", s.signedIn(s.person))
+	r.Get("/letters/{ref}", s.signedIn(s.letter))
+	r.Get("/who", s.signedIn(s.who))
+	r.Get("/live", s.signedIn(s.live))
+	r.Get(livePath, s.signedIn(s.stream))
+}
+
 // search is what a page of the log looks for.
 type search struct {
 	Filter   filter.Filter // as it was written
-	sought   filter.Filter // with references, as it is recorded
-	readings bool          // readings of the log are shown too
-	hiding   bool          // some are not
+	sought   filter.Filter // with references
+	recorded string
+	readings bool // readings of the log are shown too
+	hiding   bool // some are not
 	now      time.Time
 	queries  []pglog.Query
 }
@@ -39,7 +54,7 @@ func (s *Server) seek(r *http.Request, admin principal.Admin) (search, error) {
 	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err != nil {
 		return found, err
 	}
-	if found.sought, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
+	if found.sought, found.recorded, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
 		return found, err
 	}
 	found.hiding = !found.readings && !slices.ContainsFunc([]string{filter.Action, filter.Kind, filter.Actor, filter.Person, filter.Address, filter.Network}, found.sought.Names)

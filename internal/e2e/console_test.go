@@ -22,14 +22,14 @@ import (
 
 // consoleWords are the names under which somebody finds things in the console, in a language.
 type consoleWords struct {
-	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened, asPage string
+	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened, asPage, live, people, who, letter, letterTitle string
 }
 
 var consoleIn = map[string]consoleWords{
 	"en": {"Set up an administrator", "Sign-in name", "Password", "Password again", "Continue", "Add your authenticator", "Six-digit code", "Confirm", "Keep your recovery codes",
-		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up", "Open as a page"},
+		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up", "Open as a page", "Live", "People", "Who saw whom", "Letter for an access request", "Who was shown data about you"},
 	"fr": {"Créer un administrateur", "Nom de connexion", "Mot de passe", "Mot de passe, encore", "Continuer", "Ajouter votre application d’authentification", "Code à six chiffres", "Confirmer", "Conservez vos codes de secours",
-		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé", "Ouvrir comme page"},
+		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé", "Ouvrir comme page", "En direct", "Personnes", "Qui a vu qui", "Lettre pour une demande d’accès", "Qui a vu des données vous concernant"},
 }
 
 const (
@@ -160,6 +160,27 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.find("", "link", a.happened()).click()
 	a.shows("#drawer", a.words.happened)
 	look(a.tab, "event beside the events")
+	a.press(".side", "link", a.words.live)
+	a.shows("h1", a.words.live)
+	a.shows("#tail", a.words.happened)
+	look(a.tab, "live")
+	a.press(".side", "link", a.words.people)
+	a.shows("h1", a.words.people)
+	look(a.tab, "people")
+	a.press(".side", "link", a.words.who)
+	a.shows("h1", a.words.who)
+	look(a.tab, "who saw whom")
+	if eval[bool](a.tab, `!!document.querySelector(".matrix a")`) {
+		eval[bool](a.tab, `document.querySelector(".matrix thead a").click() ?? true`)
+		a.press("", "link", a.words.letter)
+		a.shows("h1", a.words.letterTitle)
+		look(a.tab, "letter")
+		eval[bool](a.tab, `history.back() ?? true`)
+		a.find("", "link", a.words.letter)
+		look(a.tab, "person")
+	}
+	a.press(".side", "link", a.words.events)
+	a.find("", "link", a.happened()).click()
 	a.press("#drawer", "link", a.words.asPage)
 	a.shows("h1", a.words.happened)
 	eval[bool](a.tab, `document.querySelector("main details").open = true`)
@@ -221,6 +242,30 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	a.find("", "link", label).click()
 	a.shows("main", "A visitor is shown who answers him, in his own conversation.")
 	a.shows("main", "show_agent_to_visitor.own_conversation")
+
+	// CON-04: what is asked while one looks appears by itself, once, also after a pause.
+	a.press(".side", "link", "Live")
+	a.shows("h1", "Live")
+	a.shows("#state", "Following")
+	rows := func() int {
+		return eval[int](a.tab, `[...document.querySelectorAll("#tail [data-seq]")].filter((e) => !e.hidden).length`)
+	}
+	before := rows()
+	s.run("counterfoil", "admin", "list")
+	eventually(t, "the act of the host appears in the tail", soon, func() bool { return rows() > before })
+	a.press("", "button", "Pause")
+	a.shows("#state", "Paused")
+	before = rows()
+	s.run("counterfoil", "admin", "list")
+	a.shows("#state", "waiting")
+	if n := rows(); n != before {
+		t.Errorf("while it is paused the tail grows from %d to %d", before, n)
+	}
+	a.press("", "button", "Resume")
+	eventually(t, "what waited is shown", soon, func() bool { return rows() > before })
+	if twice := eval[int](a.tab, `((all) => all.length - new Set(all).size)([...document.querySelectorAll("#tail [data-seq]")].map((e) => e.dataset.seq))`); twice != 0 {
+		t.Errorf("%d records are shown twice", twice)
+	}
 
 	// One who signs out is out.
 	a.press("", "button", "Sign out")

@@ -78,6 +78,35 @@
     }).observe(drawer, { childList: true });
   }
 
+  // A live tail keeps the newest rows; while it is paused, what comes waits unseen, so that nothing is lost.
+  const tail = one('#tail');
+  if (tail) {
+    const state = one('#state');
+    const button = one('#pause');
+    let paused = false;
+    let over = false;
+    const say = () => {
+      const waiting = every('[data-seq][hidden]', tail).length;
+      state.textContent = over ? state.dataset.over : paused ? state.dataset.paused + (waiting ? ' · ' + waiting + ' ' + state.dataset.waiting : '') : state.dataset.running;
+      button.textContent = paused ? button.dataset.paused : button.dataset.running;
+      button.hidden = over;
+    };
+    button.addEventListener('click', () => {
+      paused = !paused;
+      if (!paused) every('[hidden]', tail).forEach((e) => { e.hidden = false; });
+      say();
+    });
+    tail.addEventListener('end', () => { over = true; say(); });
+    new MutationObserver((changes) => {
+      const added = changes.flatMap((c) => [...c.addedNodes]).filter((n) => n instanceof Element);
+      if (!added.length) return;
+      one('.empty', tail)?.remove();
+      if (paused) added.forEach((e) => { e.hidden = true; });
+      every('[data-seq]:not([hidden])', tail).slice(500).forEach((e) => e.remove());
+      say();
+    }).observe(tail, { childList: true });
+  }
+
   const typing = (e) => e.target.closest('input, textarea, select, [contenteditable]');
   const rows = () => every('[data-row]').filter((r) => r.checkVisibility());
   const step = (by) => {
@@ -90,7 +119,7 @@
     j: () => step(1),
     k: () => step(-1),
     o: () => document.activeElement?.matches('[data-row]') && document.activeElement.click(),
-    t: () => one('a[data-key="t"]')?.click(),
+    t: () => { location.href = '/live' + (one('#filter')?.value ? '?q=' + encodeURIComponent(one('#filter').value) : ''); },
     '?': () => one('#help')?.showModal(),
   };
   document.addEventListener('keydown', (e) => {

@@ -1,0 +1,489 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
+	"counterfoil/internal/filter"
+	"counterfoil/internal/principal"
+)
+
+const (
+	// peopleCounted bounds the records from which people are counted: the newest of the time.
+	peopleCounted = 100_000
+	// peopleShown is how many people or pairs a page shows.
+	peopleShown = 100
+	// trendSteps is in how many steps a trend is drawn.
+	trendSteps = 24
+)
+
+// tally is somebody, or a pair of whom one asked for the other, with what the log says of them.
+type tally struct {
+	Actor, Subject    audit.Party
+	Who, About        string // handles
+	N, Masked, Denied int64
+	FirstAt, LastAt   time.Time
+	Purposes          []string
+	Trend             string // points of a line, 96 wide and 24 high
+	Filter            string // finds the records
+}
+
+// Outcome tells apart pairs to which something was denied or masked.
+func (p tally) Outcome() string {
+	switch {
+	case p.Denied > 0:
+		return audit.DecisionDeny
+	case p.Masked > 0:
+		return audit.DecisionMasked
+	}
+	return audit.DecisionAllow
+}
+
+// Ref is the reference of who is listed by one side alone.
+func (p tally) Ref() string { return cmp.Or(p.Actor.Ref, p.Subject.Ref) }
+
+// Handle is how he is shown.
+func (p tally) Handle() string { return cmp.Or(p.Who, p.About) }
+
+// counted is a list of people and from how many records it was made.
+type counted struct {
+	People  []tally
+	Records string
+	Partly  bool // there are more records in this time than were looked at
+}
+
+// people counts people or pairs in the records that a search finds. Several alternatives are counted each by itself and added up.
+func (s *Server) people(ctx context.Context, lang string, admin principal.Admin, f search, by string) (counted, error) {
+	since, until := f.window()
+	type key struct{ actor, subject string }
+	sum := make(map[key]*pglog.Pair)
+	var order []key
+	var records int64
+	var out counted
+	if !since.Before(until) {
+		return out, nil
+	}
+	for _, q := range f.queries {
+		q.Since, q.Until, q.Limit = since, until, pglog.MaxPage
+		pairs, err := s.cfg.Log.Pairs(ctx, admin.Organisation(), q, by, trendSteps, peopleCounted)
+		if err != nil {
+			return out, err
+		}
+		if len(pairs) > 0 {
+			records += pairs[0].Counted
+			out.Partly = out.Partly || pairs[0].Counted == peopleCounted
+		}
+		for _, p := range pairs {
+			k := key{p.Actor, p.Subject}
+			same := sum[k]
+			if same == nil {
+				sum[k], order = &p, append(order, k)
+				continue
+			}
+			same.N, same.Masked, same.Denied = same.N+p.N, same.Masked+p.Masked, same.Denied+p.Denied
+			same.Actions, same.Stretches, same.Counts = append(same.Actions, p.Actions...), append(same.Stretches, p.Stretches...), append(same.Counts, p.Counts...)
+			if p.FirstAt.Before(same.FirstAt) {
+				same.FirstAt = p.FirstAt
+			}
+			if p.LastAt.After(same.LastAt) {
+				same.LastAt, same.Last = p.LastAt, p.Last
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b key) int {
+		if by == pglog.ByPair {
+			return cmp.Or(cmp.Compare(sum[b].N, sum[a].N), sum[b].LastAt.Compare(sum[a].LastAt))
+		}
+		return sum[b].LastAt.Compare(sum[a].LastAt)
+	})
+	for _, k := range order[:min(len(order), peopleShown)] {
+		p, err := tallyOf(lang, *sum[k], f)
+		if err != nil {
+			return out, err
+		}
+		out.People = append(out.People, p)
+	}
+	out.Records = number64(lang, records)
+	return out, nil
+}
+
+// tallyOf puts a count into words.
+func tallyOf(lang string, c pglog.Pair, f search) (tally, error) {
+	last, err := audit.ParseEntry(c.Last)
+	if err != nil {
+		return tally{}, fmt.Errorf("the log in the database is damaged: %w", err)
+	}
+	p := tally{N: c.N, Masked: c.Masked, Denied: c.Denied, FirstAt: c.FirstAt.UTC(), LastAt: c.LastAt.UTC()}
+	found := f.Filter
+	if c.Actor != "" {
+		p.Actor, p.Who = last.Actor, handle(lang, last.Actor)
+		found = found.And(filter.Actor, c.Actor)
+	}
+	if c.Subject != "" {
+		p.Subject, p.About = last.Subject, handle(lang, last.Subject)
+		found = found.And(filter.Subject, c.Subject)
+	}
+	p.Filter = found.String()
+	each := make(map[string]int64)
+	var steps [trendSteps + 1]int64
+	for i, action := range c.Actions {
+		each[action] += c.Counts[i]
+		steps[min(max(int(c.Stretches[i]), 1), trendSteps)] += c.Counts[i]
+	}
+	actions := make([]string, 0, len(each))
+	for a := range each {
+		actions = append(actions, a)
+	}
+	slices.SortFunc(actions, func(a, b string) int { return cmp.Or(cmp.Compare(each[b], each[a]), strings.Compare(a, b)) })
+	for _, a := range actions {
+		p.Purposes = append(p.Purposes, what(lang, a))
+	}
+	highest := slices.Max(steps[:])
+	var line strings.Builder
+	for i, n := range steps[1:] {
+		fmt.Fprintf(&line, "%d,%.1f ", i*96/(trendSteps-1), 23-22*float64(n)/float64(max(highest, 1)))
+	}
+	p.Trend = strings.TrimSpace(line.String())
+	return p, nil
+}
+
+// peoplePage lists people: whose data was asked for, or who asked.
+type peoplePage struct {
+	search
+	counted
+	Text    string
+	Wrong   *wrong
+	By      string
+	Windows []choice
+}
+
+// within gives a filter that says no time the last days, and the choices of others.
+func within(lang string, f *search, days int) []choice {
+	if f.sought.Since.IsZero() && f.sought.Until.IsZero() {
+		span := filter.Moment{Ago: time.Duration(days) * 24 * time.Hour}
+		f.Filter, f.sought = f.Filter.Within(span, filter.Moment{}), f.sought.Within(span, filter.Moment{})
+	}
+	var list []choice
+	for _, n := range []int{1, 7, 30, 90, 365} {
+		span := filter.Moment{Ago: time.Duration(n) * 24 * time.Hour}
+		list = append(list, choice{f.Filter.Within(span, filter.Moment{}).String(), fmt.Sprintf(word(lang, "lastDays"), n), f.Filter.Since == span && f.Filter.Until.IsZero()})
+	}
+	return list
+}
+
+// looked is what the pages on people have in common: the filter is read, and the reading recorded.
+func (s *Server) looked(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, action string) (page peoplePage, name string, ok bool) {
+	page.Text = r.URL.Query().Get("q")
+	name, err := s.handle(r, admin, v.lang)
+	if err == nil {
+		page.search, err = s.seek(r, admin)
+	}
+	if e := asFilterError(err); e != nil {
+		page.Wrong = wrongFilter(v.lang, e)
+		return page, name, true
+	}
+	if err == nil {
+		page.Text = page.Filter.String()
+		page.Windows = within(v.lang, &page.search, 7)
+		_, _, err = s.read(r, admin, action, map[string]string{"filter": page.recorded})
+	}
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return page, name, false
+	}
+	return page, name, true
+}
+
+func (s *Server) showPeople(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	page, name, ok := s.looked(w, r, v, admin, "console.people")
+	if !ok {
+		return
+	}
+	status := http.StatusOK
+	if page.By = pglog.BySubject; r.URL.Query().Get("by") == pglog.ByActor {
+		page.By = pglog.ByActor
+	}
+	if page.Wrong != nil {
+		status = http.StatusBadRequest
+	} else {
+		var err error
+		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, page.By); err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+	}
+	s.renderAs(w, v, status, "people", page, view{Handle: name, Path: link("/people", "q", page.Text, "by", page.By)})
+}
+
+// whoPage shows who saw whom.
+type whoPage struct {
+	peoplePage
+	Columns []tally // whose data is asked for most
+	Matrix  []matrixRow
+}
+
+// matrixRow is one who asked, with how often for each of the columns.
+type matrixRow struct {
+	tally
+	Cells []tally // N is zero where he did not
+}
+
+const matrixSize = 8
+
+// matrix takes those with most records out of a list of pairs.
+func matrix(pairs []tally) (columns []tally, rows []matrixRow) {
+	add := func(list []tally, same func(tally) bool, p tally) []tally {
+		if i := slices.IndexFunc(list, same); i >= 0 {
+			list[i].N += p.N
+			return list
+		}
+		return append(list, p)
+	}
+	var actors []tally
+	for _, p := range pairs {
+		actors = add(actors, func(o tally) bool { return o.Actor == p.Actor }, p)
+		columns = add(columns, func(o tally) bool { return o.Subject == p.Subject }, p)
+	}
+	most := func(a, b tally) int { return cmp.Compare(b.N, a.N) }
+	slices.SortStableFunc(actors, most)
+	slices.SortStableFunc(columns, most)
+	actors, columns = actors[:min(len(actors), matrixSize)], columns[:min(len(columns), matrixSize)]
+	for _, a := range actors {
+		row := matrixRow{tally: a}
+		for _, c := range columns {
+			cell := tally{}
+			if i := slices.IndexFunc(pairs, func(p tally) bool { return p.Actor == a.Actor && p.Subject == c.Subject }); i >= 0 {
+				cell = pairs[i]
+			}
+			row.Cells = append(row.Cells, cell)
+		}
+		rows = append(rows, row)
+	}
+	return columns, rows
+}
+
+func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	looked, name, ok := s.looked(w, r, v, admin, "console.who")
+	if !ok {
+		return
+	}
+	page, status := whoPage{peoplePage: looked}, http.StatusOK
+	if page.Wrong != nil {
+		status = http.StatusBadRequest
+	} else {
+		var err error
+		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, pglog.ByPair); err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+		page.Columns, page.Matrix = matrix(page.People)
+	}
+	s.renderAs(w, v, status, "who", page, view{Handle: name, Path: link("/who", "q", page.Text)})
+}
+
+// personPage is the history of one person.
+type personPage struct {
+	Name         string
+	Ref          string
+	Known        bool
+	Human        bool   // and no conversation or channel
+	Reveal       string // leads to the page on which one asks to see him; empty when he is nobody of whom a name is kept
+	About, Asked tally  // what was asked about him, and what he asked
+	ByOthers     []tally
+	Of           []tally
+	Days         []day
+	Filter       string
+	Since        string
+	Partly       bool
+	Origin       string
+	Size         uint64
+}
+
+// about reads what a page on one person shows, from all records that are kept.
+func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, ref string, head pglog.Head) (personPage, error) {
+	page := personPage{Ref: ref, Filter: filter.Filter{}.And(filter.Person, ref).Within(filter.Moment{Ago: 36500 * 24 * time.Hour}, filter.Moment{}).String(), Origin: head.Origin, Size: head.Size}
+	now := time.Now()
+	for _, side := range []struct {
+		column string
+		total  *tally
+		list   *[]tally
+	}{{filter.Subject, &page.About, &page.ByOthers}, {filter.Actor, &page.Asked, &page.Of}} {
+		f := filter.Filter{}.And(side.column, ref)
+		f = f.Within(filter.Moment{Ago: 36500 * 24 * time.Hour}, filter.Moment{})
+		q := pglog.Query{Since: time.Unix(0, 0), Until: now.Add(time.Minute)}
+		if side.column == filter.Subject {
+			q.Subject = ref
+		} else {
+			q.Actor = ref
+		}
+		found := search{Filter: f, sought: f, now: now, queries: []pglog.Query{q}}
+		total, err := s.people(ctx, lang, admin, found, side.column)
+		if err != nil {
+			return page, err
+		}
+		if len(total.People) > 0 {
+			*side.total, page.Known = total.People[0], true
+			page.Name, page.Partly = side.total.Handle(), page.Partly || total.Partly
+			party := side.total.Subject
+			if side.column == filter.Actor {
+				party = side.total.Actor
+			}
+			page.Human, page.Reveal = party.Kind == "visitor" || party.Kind == "agent", personOf(lang, party, side.total.LastAt).Link()
+		}
+		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair)
+		if err != nil {
+			return page, err
+		}
+		*side.list = pairs.People
+	}
+	if !page.Known {
+		return page, nil
+	}
+	q := pglog.Query{Since: time.Unix(0, 0), Limit: pageSize}
+	asked, about := q, q
+	asked.Actor, about.Subject = ref, ref
+	last, err := s.cfg.Log.SearchAny(ctx, admin.Organisation(), []pglog.Query{about, asked})
+	if err != nil {
+		return page, err
+	}
+	page.Days, err = daysOf(lang, last)
+	return page, err
+}
+
+// personAsked reads which person a request is about; what is no reference is nobody's.
+func (s *Server) personAsked(w http.ResponseWriter, r *http.Request, v visit) (string, bool) {
+	ref := chi.URLParam(r, "ref")
+	if !filter.IsReference(ref) {
+		s.message(w, v, http.StatusNotFound, "noPerson")
+		return "", false
+	}
+	return ref, true
+}
+
+func (s *Server) person(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	ref, ok := s.personAsked(w, r, v)
+	if !ok {
+		return
+	}
+	head, _, err := s.read(r, admin, "console.person", map[string]string{"person": ref})
+	var page personPage
+	if err == nil {
+		page, err = s.about(r.Context(), v.lang, admin, ref, head)
+	}
+	name, errName := s.handle(r, admin, v.lang)
+	if err = cmp.Or(err, errName); err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	if !page.Known {
+		s.message(w, v, http.StatusNotFound, "noPerson")
+		return
+	}
+	s.renderAs(w, v, http.StatusOK, "person", page, view{Handle: name, Path: "/people/" + ref})
+}
+
+// letterRows bounds a letter.
+const letterRows = 5000
+
+// letterPage answers a person who asks who was shown what of him (article 15 GDPR). It holds no name: who writes it puts that on.
+type letterPage struct {
+	Name, Ref   string
+	Today, From string
+	Shown       []letterRow
+	Recipients  []string
+	Fields      []string
+	Denied      int
+	More        bool
+	Origin      string
+	Size        uint64
+}
+
+// letterRow is one time that somebody was shown something.
+type letterRow struct {
+	Seq     uint64
+	Date    string
+	Time    time.Time
+	To      string
+	What    string
+	Why     string
+	Outcome string
+}
+
+func (s *Server) letter(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	ref, ok := s.personAsked(w, r, v)
+	if !ok {
+		return
+	}
+	head, _, err := s.read(r, admin, "console.letter", map[string]string{"person": ref, "language": v.lang})
+	page := letterPage{Ref: ref, Origin: head.Origin, Size: head.Size, Today: longDate(v.lang, time.Now())}
+	if err == nil {
+		err = s.write(r.Context(), v.lang, admin, &page)
+	}
+	name, errName := s.handle(r, admin, v.lang)
+	if err = cmp.Or(err, errName); err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	if page.Name == "" {
+		s.message(w, v, http.StatusNotFound, "noPerson")
+		return
+	}
+	s.renderAs(w, v, http.StatusOK, "letter", page, view{Handle: name, Path: "/letters/" + ref})
+}
+
+// write reads what a letter says.
+func (s *Server) write(ctx context.Context, lang string, admin principal.Admin, page *letterPage) error {
+	q := pglog.Query{Since: time.Unix(0, 0), Subject: page.Ref, Limit: pglog.MaxPage}
+	for more := true; more; {
+		found, err := s.cfg.Log.Search(ctx, admin.Organisation(), q)
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			e, err := audit.ParseEntry(f.Body)
+			if err != nil {
+				return fmt.Errorf("the log in the database is damaged: %w", err)
+			}
+			page.Name, page.From = handle(lang, e.Subject), longDate(lang, e.Time)
+			switch {
+			case e.Kind == audit.Denial:
+				page.Denied++
+			case e.Kind == audit.Disclosure && len(page.Shown) < letterRows:
+				page.add(lang, e)
+			case e.Kind == audit.Disclosure:
+				page.More = true
+			}
+		}
+		if more = len(found) == q.Limit && !page.More; more {
+			q.Before = found[len(found)-1].Place
+		}
+	}
+	slices.Reverse(page.Shown) // the oldest first, as one tells it
+	slices.Sort(page.Recipients)
+	slices.Sort(page.Fields)
+	return nil
+}
+
+func (p *letterPage) add(lang string, e audit.Entry) {
+	outcome := cmp.Or(e.Decision, "none")
+	names := fieldNames(lang, e.Fields)
+	to := cmp.Or(handle(lang, e.Actor), word(lang, "somebody"))
+	p.Shown = append(p.Shown, letterRow{Seq: e.Seq, Date: longDate(lang, e.Time), Time: e.Time, To: to, What: list(lang, names), Why: what(lang, e.Action), Outcome: word(lang, "outcome_"+outcome)})
+	for _, f := range names {
+		if !slices.Contains(p.Fields, f) {
+			p.Fields = append(p.Fields, f)
+		}
+	}
+	if kind := cmp.Or(word(lang, "recipients_"+e.Actor.Kind), e.Actor.Kind); !slices.Contains(p.Recipients, kind) {
+		p.Recipients = append(p.Recipients, kind)
+	}
+}

@@ -1,0 +1,116 @@
+package console_test
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func (s *site) page(path string) string {
+	s.t.Helper()
+	_, page := s.expect(http.StatusOK, "GET", path, nil)
+	return page
+}
+
+// CON-06, CON-07.
+func TestPeopleAreListedWithTheirCountsAndHaveAHistory(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	page := s.page("/people")
+	for _, want := range []string{`<a href="/people/visita3333333333">visitor visit</a>`, `aria-label="10: visitor visit"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("those asked about lack %s:\n%s", want, page)
+		}
+	}
+	if e := s.last(); e.Action != "console.people" || e.Decision != "allow" {
+		t.Errorf("%+v", e)
+	}
+	if page = s.page("/people?by=actor"); strings.Count(page, `<th scope="row"`) != 6 || !strings.Contains(page, `aria-label="14: agent agent"`) { // five agents and oneself
+		t.Errorf("those who asked:\n%s", page)
+	}
+	if page = s.page("/people?q=" + url.QueryEscape("decision:deny")); strings.Count(page, `<th scope="row"`) != 7 || !strings.Contains(page, `aria-label="1: visitor visit"`) {
+		t.Errorf("of what was denied:\n%s", page)
+	}
+	if page = s.page("/people?q=" + url.QueryEscape("since:2026-01-01 until:2026-01-02")); !strings.Contains(page, "Nobody was asked for") {
+		t.Errorf("of a day on which nothing was:\n%s", page)
+	}
+	page = s.page("/people/agenta2222222222")
+	for _, want := range []string{"<dd>14</dd>", "Whom he asked about", "visitor visit", `q=person%3Aagenta2222222222`, `data-seq="0"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the history lacks %q:\n%s", want, page)
+		}
+	}
+	if e := s.last(); e.Action != "console.person" || e.Facts["person"] != "agenta2222222222" {
+		t.Errorf("%+v", e)
+	}
+	for _, path := range []string{"/people/nobody2222222222", "/people/x", "/letters/nobody2222222222", "/letters/" + url.PathEscape("Vera Visitor")} {
+		s.expect(http.StatusNotFound, "GET", path, nil)
+	}
+	for _, e := range s.Entries(t) {
+		if strings.Contains(e.Facts["person"], "Vera") {
+			t.Errorf("what was typed is recorded: %+v", e)
+		}
+	}
+}
+
+// CON-06: the letter tells each time somebody was shown something of a person, in the language chosen, without a name.
+func TestALetterTellsWhoWasShownWhat(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	for lang, wants := range map[string][]string{
+		"en": {"Who was shown data about you", "Introduce the visitor to his agent", "the visitor’s name (allowed)", "agents who answer in Microsoft Teams", "<dd>9</dd>", "<dd>1</dd>"},
+		"fr": {"Qui a vu des données vous concernant", "Présenter le visiteur à son agent", "le nom du visiteur (permis)", "agents qui répondent dans Microsoft Teams", "<dd>9</dd>", "Madame, Monsieur"},
+	} {
+		page := s.page("/letters/visita3333333333?lang=" + lang)
+		for _, want := range wants {
+			if !strings.Contains(page, strings.ReplaceAll(want, "'", "&#39;")) {
+				t.Errorf("in %s the letter lacks %q:\n%s", lang, want, page)
+			}
+		}
+		if n := strings.Count(page, `<tr><td class="time">`); n != 9 { // ten asked, one was denied
+			t.Errorf("the letter has %d lines, want 9", n)
+		}
+		if e := s.last(); e.Action != "console.letter" || e.Facts["language"] != lang || e.Facts["person"] != "visita3333333333" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+// CON-05.
+func TestWhoSawWhomCountsEveryPair(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	page := s.page("/who")
+	pair := regexp.MustCompile(`(?s)<tr class="(\w+)">\s*<th scope="row" class="ref"><a href="/people/(\w+)">[^<]*</a></th>\s*<td class="ref"><a href="/people/(\w+)">[^<]*</a></td>\s*<td class="n"><a href="([^"]+)" aria-label="2: `)
+	pairs := pair.FindAllStringSubmatch(page, -1)
+	if len(pairs) != 35 {
+		t.Fatalf("%d pairs of two records, want 35:\n%s", len(pairs), page)
+	}
+	if n := strings.Count(page, `class="deny"`); n != 2*7 { // in the matrix and in the list
+		t.Errorf("%d pairs are marked as denied", n)
+	}
+	if _, page := s.expect(http.StatusOK, "GET", html.UnescapeString(pairs[0][4]), nil); len(recordLink.FindAllString(page, -1)) != 2 {
+		t.Errorf("the link %s does not find the two records:\n%s", pairs[0][4], page)
+	}
+	if !strings.Contains(page, `<polyline points="0,`) || strings.Count(page, "<th scope=\"col\" class=\"ref\">") != 7 {
+		t.Error("there is no trend, or the matrix does not have seven columns")
+	}
+	if e := s.last(); e.Action != "console.events" {
+		t.Errorf("%+v", e)
+	}
+	page = s.page("/who?q=" + url.QueryEscape("actor:agenta or actor:agentb"))
+	if n := len(pair.FindAllString(page, -1)); n != 14 {
+		t.Errorf("of two agents there are %d pairs, want 14", n)
+	}
+	s.expect(http.StatusBadRequest, "GET", "/who?q=nonsense", nil)
+	s.expect(http.StatusBadRequest, "GET", "/people?q=nonsense", nil)
+}
