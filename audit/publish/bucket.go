@@ -225,6 +225,7 @@ var (
 	mutable = map[string]bool{audit.CheckpointFile: true, audit.CosignedFile: true, audit.KeyFile: true}
 	partial = regexp.MustCompile(`\.p/[0-9]+$`)
 	kept    = regexp.MustCompile(`^checkpoints/([0-9]+)$`)
+	tiles   = regexp.MustCompile(`^(tile|checkpoints)/`)
 )
 
 // maxOverwritten is how many files Overwritten lists.
@@ -243,6 +244,9 @@ func (b *Bucket) Overwritten(ctx context.Context, origin string) ([]string, erro
 			return nil, at.fail("list", "", v.Err)
 		}
 		name := strings.TrimPrefix(v.Key, at.prefix)
+		if !mutable[name] && !tiles.MatchString(name) { // of the log that was begun in place of this one
+			continue
+		}
 		if m := kept.FindStringSubmatch(name); m != nil {
 			size, err := strconv.ParseUint(m[1], 10, 64)
 			if err == nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,4 +274,38 @@ func TestADestinationThatIsGoneKeepsNobodyFromPublishingElsewhere(t *testing.T) 
 	if len(published) != 2 || string(published[0].Checkpoint) != "x\n" || !strings.Contains(string(published[1].Checkpoint), "\n3\n") || published[1].Where != fmt.Sprintf("s3://%s/%s", buckettest.Locked, p.origin) {
 		t.Errorf("%+v", published)
 	}
+}
+
+// A bucket is far away: many logs are not published one after another.
+func TestManyLogsAreOnTheirWayAtOnce(t *testing.T) {
+	p := newPlace(t)
+	s, n := p.withBucket(t)
+	p.grow(t, 1)
+	for range 20 {
+		p.organisation = p.organise(t)
+		p.grow(t, 1)
+	}
+	var mu sync.Mutex
+	now, most := 0, 0
+	s.Meddle(func(*http.Request) buckettest.Fault {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		now--
+		mu.Unlock()
+		return buckettest.None
+	})
+	must(t, n.Publish(t.Context()))
+	if most < 2 || most > 8 {
+		t.Errorf("%d requests were under way at once", most)
+	}
+	if problems, of := n.Problems(t.Context()); len(problems) > 0 || of != 21 {
+		t.Errorf("%v of %d", problems, of)
+	}
+	s.Meddle(nil)
+	p.origin = origin(p.organisation)
+	p.inBucket(t, n, 1)
 }

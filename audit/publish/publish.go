@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
@@ -50,8 +51,9 @@ type Publisher struct {
 	unseen map[uuid.UUID]error  // logs that could not be compared yet, and why
 	told   map[string]time.Time // when it was last said
 
-	round  sync.Mutex // one at a time; it guards what follows
-	silent pause      // the witness gave no answer
+	silent pause // the witness gave no answer
+
+	round sync.Mutex // one at a time
 }
 
 // pause is how long something that failed is not tried again: twice as long after each failure, at most a minute.
@@ -266,11 +268,21 @@ func (p *Publisher) Publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range all {
-		err = errors.Join(err, p.one(ctx, l))
+	errs := make([]error, len(all))
+	var several errgroup.Group
+	several.SetLimit(atOnce)
+	for i, l := range all {
+		several.Go(func() error {
+			errs[i] = p.one(ctx, l)
+			return nil
+		})
 	}
-	return err
+	_ = several.Wait() // what went wrong is in errs
+	return errors.Join(errs...)
 }
+
+// atOnce is how many logs are published at a time: most of it is waiting for disks and other machines.
+const atOnce = 8
 
 func (p *Publisher) one(ctx context.Context, l pglog.Standing) error {
 	p.mu.RLock()
@@ -329,6 +341,8 @@ func (p *Publisher) remember(organisation uuid.UUID, s standing) {
 // asks says whether the witness is to be asked about a log now.
 func (p *Publisher) asks(s standing) bool {
 	now := p.Now()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	return p.Witness != nil && !now.Before(p.silent.until) && !now.Before(s.refused.until)
 }
 
@@ -378,12 +392,17 @@ func (p *Publisher) write(ctx context.Context, l pglog.Standing, s standing) err
 		case errors.Is(err, ErrContradicted):
 			s.fault = frozen(l.Organisation, err.Error())
 		case errors.Is(err, errNoAnswer):
+			p.mu.Lock()
 			p.silent.begin(p.Now(), p.Interval)
+			p.mu.Unlock()
 		case err != nil:
 			s.refused.begin(p.Now(), p.Interval)
 		default:
 			head.Checkpoint, s.cosigned, cosigned = signed, at, true
-			p.silent, s.refused = pause{}, pause{}
+			s.refused = pause{}
+			p.mu.Lock()
+			p.silent = pause{}
+			p.mu.Unlock()
 		}
 		if err != nil && s.fault == nil {
 			p.tell("a checkpoint is not cosigned", "organisation", l.Organisation, "error", err)

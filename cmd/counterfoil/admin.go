@@ -79,6 +79,7 @@ type adminOut struct {
 	Roles     []string   `json:"roles"`
 	Created   time.Time  `json:"created"`
 	SignedIn  *time.Time `json:"signed_in,omitempty"`
+	Disabled  *time.Time `json:"disabled,omitempty"`
 	CodesLeft int64      `json:"recovery_codes_left"`
 }
 
@@ -94,7 +95,7 @@ func (c adminListCmd) Run(a *app) error {
 		}
 		out := make([]adminOut, len(all))
 		for i, l := range all {
-			out[i] = adminOut{chat.Handle("admin", l.Reference), l.Roles, l.Created.UTC(), l.SignedIn, l.CodesLeft}
+			out[i] = adminOut{chat.Handle("admin", l.Reference), l.Roles, l.Created.UTC(), l.SignedIn, l.Disabled, l.CodesLeft}
 		}
 		if c.JSON {
 			return a.json(out)
@@ -109,6 +110,9 @@ func (c adminListCmd) Run(a *app) error {
 			last := "-"
 			if l.SignedIn != nil {
 				last = l.SignedIn.UTC().Format(time.DateTime)
+			}
+			if l.Disabled != nil {
+				last += " (disabled)"
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\n", l.Handle, strings.Join(l.Roles, ","), l.Created.Format(time.DateTime), last, l.CodesLeft)
 		}

@@ -66,6 +66,7 @@ func TestWhatLiesInABucketOutlastsTheHost(t *testing.T) {
 	}
 	h.stop(r)
 	h.run("alice", 0, "The log is good", "audit", "verify", "--published")
+	h.run("alice", 0, "s3://locked/localhost/audit/", "audit", "verify", "--published", "--epoch", "1")
 
 	// Somebody with the credentials writes over what is published.
 	c := buckettest.Client(t, s.Target)

@@ -21,7 +21,6 @@ import (
 const (
 	ForBreakGlass = "break_glass" // that somebody sees one person
 	ForAllowlist  = "allowlist"   // a change that would shut its maker out
-	ForPolicy     = "policy"      // that a bundle is activated
 )
 
 // The decisions on what was asked.
@@ -46,7 +45,7 @@ type Ask struct {
 	Why         Justification
 	SubjectKind string    // of a break-glass
 	Subject     uuid.UUID // of a break-glass
-	About       string    // otherwise: what exactly, so that the consent serves for nothing else
+	About       string    // otherwise: exactly what, so that the consent serves for nothing else
 	Detail      string    // what the approver is shown
 	For         time.Duration
 }

@@ -631,3 +631,38 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		return nil
 	}))
 }
+
+// A1: whatever is missing, no name comes to a page.
+func TestNobodyIsRevealedWhileItCannotBeRecordedOrIsErased(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.conversation()
+	s.setUpAs("privacy_officer")
+	s.signIn()
+	whom := s.whom("agent")
+	s.do(http.StatusOK, "/reveal", with(whom, "reason", reason))
+	conn := s.DB.Superuser(t)
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql, args...)
+		must(t, err)
+	}
+	hidden := func(status int, when string) {
+		t.Helper()
+		if _, page := s.expect(status, "POST", "/reveal", with(whom, "reason", reason)); strings.Contains(page, "Zyxwvut") || strings.Contains(page, "zyxwvut") {
+			t.Errorf("%s, the page shows him:\n%s", when, page)
+		}
+	}
+	exec("create function audit.break() returns trigger language plpgsql as $$ begin raise exception 'the disk is full'; end $$")
+	exec("create trigger break before insert on audit.record for each row execute function audit.break()")
+	hidden(http.StatusServiceUnavailable, "while nothing can be recorded")
+	exec("drop trigger break on audit.record")
+
+	// Between him and today lie many whose keys do not open.
+	exec("insert into euii.key (organisation_id, key_id, kind, wrapped, created_at) select $1, gen_random_uuid(), 'agent', 'x', now() from generate_series(1, 1200)", s.Organisation.ID)
+	delete(whom, "at")
+	if _, page := s.expect(http.StatusOK, "POST", "/reveal", with(whom, "reason", reason)); !strings.Contains(page, agentName) {
+		t.Errorf("among many he is not found:\n%s", page)
+	}
+	exec("update euii.key set wrapped = null, destroyed_at = now() where kind = 'agent' and wrapped <> 'x'")
+	hidden(http.StatusNotFound, "once he is erased")
+}

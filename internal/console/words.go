@@ -192,7 +192,6 @@ var words = map[string][2]string{
 	"approvalsNoneOpen":     {"Nothing waits for a decision. One asks from the page of a person, or where a change would shut one out.", "Rien n’attend de décision. On demande depuis la page d’une personne, ou lorsqu’un changement vous exclurait."},
 	"approval_break_glass":  {"Emergency: see a person", "Urgence : voir une personne"},
 	"approval_allowlist":    {"Change the allowlist although it shuts its maker out", "Changer la liste bien que son auteur en soit exclu"},
-	"approval_policy":       {"Activate a policy", "Activer une politique"},
 	"approval_is_open":      {"waits", "en attente"},
 	"approval_is_in_force":  {"in force", "en vigueur"},
 	"approval_is_over":      {"over", "terminée"},

@@ -162,6 +162,11 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.find("", "link", a.happened()).click()
 	a.shows("#drawer", a.words.happened)
 	look(a.tab, "event beside the events")
+	for _, path := range []string{"/approvals", "/allowlist", "/access"} {
+		a.goTo(s.Console + path)
+		look(a.tab, strings.TrimPrefix(path, "/"))
+	}
+	a.goTo(s.Console + "/events")
 	a.press(".side", "link", a.words.live)
 	a.shows("h1", a.words.live)
 	a.shows("#tail", a.words.happened)
@@ -182,6 +187,7 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 		look(a.tab, "person")
 	}
 	a.press(".side", "link", a.words.events)
+	a.shows("h1", a.words.events)
 	a.find("", "link", a.happened()).click()
 	a.press("#drawer", "link", a.words.asPage)
 	a.shows("h1", a.words.happened)
@@ -206,9 +212,13 @@ func decided(a *admin) string {
 }
 
 // happened is the name of the link to the record of the set-up.
-func (a *admin) happened() string {
+func (a *admin) happened() (name string) {
 	a.t.Helper()
-	return eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`)).ariaLabel`)
+	eventually(a.t, "the record of the set-up is listed", soon, func() bool {
+		name = eval[string](a.tab, `[...document.querySelectorAll(".events a[data-row]")].find((l) => l.ariaLabel.includes(`+quote(a.words.happened)+`))?.ariaLabel ?? ""`)
+		return name != ""
+	})
+	return name
 }
 
 // AUTH-TOTP-03, AUTH-PW-02.

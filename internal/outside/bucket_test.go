@@ -18,20 +18,22 @@ import (
 
 // The service that tests of ours speak to does what a real one does: the same table is held against both.
 func TestARealServiceDoesWhatOursDoes(t *testing.T) {
-	buckettest.Run(t, bucketService(t))
+	target, _ := bucketService(t)
+	buckettest.Run(t, target)
 }
 
-// bucketService starts versitygw over a directory of the test.
-func bucketService(t *testing.T) buckettest.Target {
+// bucketService starts versitygw over a directory of the test, in which objects lie as files.
+func bucketService(t *testing.T) (target buckettest.Target, objects string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	address := l.Addr().String()
 	must(t, l.Close())
 	dir := t.TempDir()
-	objects, versions := filepath.Join(dir, "objects"), filepath.Join(dir, "versions")
+	var versions string
+	objects, versions = filepath.Join(dir, "objects"), filepath.Join(dir, "versions")
 	must(t, errors.Join(os.Mkdir(objects, 0o755), os.Mkdir(versions, 0o755)))
-	target := buckettest.Target{Endpoint: "http://" + address, Region: "us-east-1", KeyID: "key-of-the-test", Secret: "secret-of-the-test"}
+	target = buckettest.Target{Endpoint: "http://" + address, Region: "us-east-1", KeyID: "key-of-the-test", Secret: "secret-of-the-test"}
 	cmd := exec.Command(versitygw, "--port", address, "--quiet", "posix", "--versioning-dir", versions, objects)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+target.KeyID, "ROOT_SECRET_ACCESS_KEY="+target.Secret)
 	cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -41,7 +43,7 @@ func bucketService(t *testing.T) buckettest.Target {
 		resp, err := http.Get(target.Endpoint)
 		if err == nil {
 			must(t, resp.Body.Close())
-			return target
+			return target, objects
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("versitygw does not answer: %v", err)

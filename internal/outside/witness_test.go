@@ -21,10 +21,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/minio/minio-go/v7"
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
+	"counterfoil/audit/publish/buckettest"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/migrations"
 )
@@ -145,7 +147,7 @@ func TestLitewitnessAcceptsWhatContinuesAndRefusesWhatDoesNot(t *testing.T) {
 }
 
 // The product's own client keeps litewitness up to date, whatever size it remembers, and finds out that the log in the
-// database is not the one it remembers.
+// database is not the one it remembers. What lies in a bucket is the same log, file by file.
 func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	db := pgtest.Database(t, migrations.FS)
 	pool := db.Pool(t, "counterfoil_service")
@@ -166,15 +168,19 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	}))
 	address, vkey := startWitness(t, s)
 	var said bytes.Buffer
-	node := func(root string) *publish.Publisher {
+	target, objects := bucketService(t)
+	buckettest.MakeBuckets(t, target)
+	node := func(to publish.Destination) *publish.Publisher {
 		w, err := publish.NewWitness(address, vkey, http.DefaultTransport, time.Now)
 		must(t, err)
-		return publish.New(publish.Config{Log: log, To: publish.Directory(root), Interval: time.Second, Witness: w, Require: true, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now})
+		return publish.New(publish.Config{Log: log, To: to, Interval: time.Second, Witness: w, Require: true, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now})
 	}
-	first, second := t.TempDir(), t.TempDir()
-	nodes := map[string]*publish.Publisher{first: node(first), second: node(second)}
+	first, second, bucket := t.TempDir(), t.TempDir(), filepath.Join(objects, buckettest.Locked)
+	nodes := map[string]*publish.Publisher{
+		first: node(publish.Directory(first)), second: node(publish.Directory(second)), bucket: node(buckettest.Open(t, target, buckettest.Locked)),
+	}
 	for i := range 5 {
-		for root, n := range nodes { // each finds that the other has been there
+		for root, n := range nodes { // each finds that the others have been there
 			drafts := make([]pglog.Draft, 100*i+1)
 			for j := range drafts {
 				drafts[j].Entry = audit.Entry{Kind: audit.Denial, Action: "introduce", Decision: audit.DecisionDeny}
@@ -210,7 +216,13 @@ func TestOurPublisherAndLitewitnessUnderstandEachOther(t *testing.T) {
 	}
 	log = pglog.New(pool, key, decisionKey(t))
 	must(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return log.CreateLog(t.Context(), tx, organisation, s.Origin()) }))
-	n := node(t.TempDir())
+	// The bucket knows as well, though its checkpoint was deleted.
+	must(t, buckettest.Client(t, target).RemoveObject(t.Context(), buckettest.Locked, s.Origin()+"/checkpoint", minio.RemoveObjectOptions{}))
+	n := node(buckettest.Open(t, target, buckettest.Locked))
+	if err := n.Standing(t.Context(), organisation, false); !errors.Is(err, publish.ErrFrozen) || !strings.Contains(err.Error(), "were published and the database has 0") {
+		t.Errorf("%v\n%s", err, &said)
+	}
+	n = node(publish.Directory(t.TempDir()))
 	must(t, n.Publish(t.Context()))
 	if err := n.Standing(t.Context(), organisation, false); !errors.Is(err, publish.ErrFrozen) || !strings.Contains(err.Error(), "the witness remembers another history") {
 		t.Errorf("%v\n%s", err, &said)

@@ -66,10 +66,10 @@ func newPhone(p *place, e signin.Enrolment) phone {
 	return phone{p, strings.ReplaceAll(e.Card.Key, " ", "")}
 }
 
-// code waits for the next time step, so that each code is a fresh one with time to be used.
+// code waits for the beginning of the next time step, so that each code is a fresh one with time to be used however slow this machine is.
 func (p phone) code(t *testing.T) string {
 	t.Helper()
-	p.place.ahead.Add(30)
+	p.place.ahead.Add(31 - p.place.now().Unix()%30)
 	return p.present(t)
 }
 

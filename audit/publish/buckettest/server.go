@@ -89,12 +89,15 @@ func (s *Server) Skew(by time.Duration) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	meddle := s.meddle
+	s.mu.Unlock()
+	fault := None
+	if meddle != nil {
+		fault = meddle(r)
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	w.Header().Set("Date", time.Now().Add(s.skew).UTC().Format(http.TimeFormat))
-	fault := None
-	if s.meddle != nil {
-		fault = s.meddle(r)
-	}
 	switch fault {
 	case Refused:
 		refuse(w, http.StatusForbidden, "AccessDenied")
