@@ -50,17 +50,22 @@ const (
 	apiBurst = 50
 )
 
-// paces are how often each token was used of late.
+// paces are how often each token was used of late, and how often a wrong one is recorded: whoever is admitted must not fill the log.
 type paces struct {
-	mu sync.Mutex
-	of map[uuid.UUID]*rate.Limiter
+	mu       sync.Mutex
+	of       map[uuid.UUID]*rate.Limiter
+	refusals *rate.Limiter
+}
+
+func newPaces() *paces {
+	return &paces{of: make(map[uuid.UUID]*rate.Limiter), refusals: rate.NewLimiter(rate.Every(10*time.Second), 5)}
 }
 
 // wait says how long a token has to wait; zero lets it through.
 func (p *paces) wait(token uuid.UUID) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.of == nil || len(p.of) > 10_000 {
+	if len(p.of) > 10_000 {
 		p.of = make(map[uuid.UUID]*rate.Limiter)
 	}
 	l := p.of[token]
@@ -93,6 +98,14 @@ func (s *Server) program(next func(http.ResponseWriter, *http.Request, principal
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		client, err := s.cfg.Desk.Client(r.Context(), admissions, token)
 		if errors.Is(err, signin.ErrNoToken) {
+			if token != "" && s.paces.refusals.Allow() {
+				for _, a := range admissions {
+					if err := s.cfg.Gate.Door(r.Context(), a.Organisation(), uuid.Nil, from, "token.refused", nil); err != nil {
+						s.apiTrouble(w, r, err)
+						return
+					}
+				}
+			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="counterfoil"`)
 			web.Problem(w, http.StatusUnauthorized, "no_token", "Send a token in force as \"Authorization: Bearer …\"; a security administrator makes one in the console, and it may work from one network only.")
 			return

@@ -158,6 +158,12 @@ func TestATokenWorksNowhereElseAndNotForever(t *testing.T) {
 	for _, wrong := range []string{"", "cfr_", token + "x", token[:len(token)-1], strings.ToUpper(token), "cfr_" + strings.Repeat("A", 43), token[4:]} {
 		s.program(wrong, http.StatusUnauthorized, "/api/v1/records", nil)
 	}
+	if n := len(s.Entries(t)) - records; n != 4 { // of six wrong ones, after one that was right elsewhere
+		t.Errorf("%d refusals are recorded, want those of the first minute", n)
+	}
+	if e := s.last(); e.Action != "token.refused" || e.Address == "" {
+		t.Errorf("a refused token is recorded as %+v", e)
+	}
 	from := s.from
 	s.from = netip.MustParseAddr("203.0.113.9")
 	s.program(token, http.StatusForbidden, "/api/v1/records", nil)

@@ -66,7 +66,7 @@ type Server struct {
 	verifier *verifier
 
 	reports *rate.Limiter // of violations
-	paces   paces         // of programs
+	paces   *paces        // of programs
 
 	stopping chan struct{} // closed when live tails are to end
 	stop     func()
@@ -82,7 +82,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), paces: newPaces(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {

@@ -21,6 +21,7 @@ var tokenWords = map[string][2]string{
 	"tokenTry":                   {"Try it", "Essayez-le"},
 	"badTerms":                   {"A token works for 1 to 90 days.", "Un jeton fonctionne de 1 à 90 jours."},
 	"act_token.make":             {"Make a token for a program", "Créer un jeton pour un programme"},
+	"act_token.refused":          {"Token refused", "Jeton refusé"},
 	"act_token.revoke":           {"End a token", "Mettre fin à un jeton"},
 	"act_console.tokens":         {"Look at the tokens of programs", "Consulter les jetons des programmes"},
 	"act_api.records":            {"Search the log by program", "Rechercher dans le journal par programme"},
