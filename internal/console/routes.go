@@ -44,7 +44,7 @@ func Declarations() map[string]Declared {
 		"POST /sign-in/code":     {Secrets, "", "sign_in.complete"},
 		"POST /sign-in/recovery": {Secrets, "", "sign_in.recovery_code"},
 		"POST /sign-out":         {None, "", "sign_out"},
-		"GET /":                  {None, "", ""},
+		"GET /":                  {References, policy.ReadAuditLog, "console.overview"},
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
 		"GET /live":              {References, policy.ReadAuditLog, "console.live"},

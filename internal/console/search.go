@@ -22,6 +22,7 @@ import (
 
 // searchRoutes are the pages on which the log is searched, followed and counted.
 func (s *Server) searchRoutes(r chi.Router) {
+	r.Get("/", s.signedIn(s.overview))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
 	r.Get("/people", s.signedIn(s.showPeople))

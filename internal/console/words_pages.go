@@ -145,4 +145,17 @@ var pageWords = map[string][2]string{
 	"act_console.people": {"List people", "Lister les personnes"}, "act_console.person": {"Read the history of a person", "Consulter l’historique d’une personne"},
 	"act_console.who": {"Read who saw whom", "Consulter qui a vu qui"}, "act_console.letter": {"Write the letter for an access request", "Établir la lettre d’une demande d’accès"},
 	"fact_person": {"Person (reference)", "Personne (référence)"}, "fact_language": {"Language", "Langue"},
+
+	// Overview
+	"overview":             {"Overview", "Vue d’ensemble"},
+	"overviewLead":         {"What was decided within seven days, and where the log stands.", "Ce qui a été décidé en sept jours, et où en est le journal."},
+	"overviewDays":         {"The last %d days", "Les %d derniers jours"},
+	"overviewPurposes":     {"What it was for, seven days", "À quelles fins, sept jours"},
+	"overviewLog":          {"The log", "Le journal"},
+	"overviewCheckpoint":   {"Last record, under the newest checkpoint", "Dernier enregistrement, sous le dernier point de contrôle"},
+	"overviewSilent":       {"Days without a record, of thirty", "Jours sans enregistrement, sur trente"},
+	"overviewDenials":      {"The latest denials", "Les derniers refus"},
+	"overviewNoDenials":    {"Nothing was denied within thirty days.", "Rien n’a été refusé en trente jours."},
+	"weekBefore":           {"%s the week before", "%s la semaine précédente"},
+	"act_console.overview": {"Read the overview", "Consulter la vue d’ensemble"},
 }
