@@ -54,6 +54,17 @@ func (p tally) Ref() string { return cmp.Or(p.Actor.Ref, p.Subject.Ref) }
 // Handle is how he is shown.
 func (p tally) Handle() string { return cmp.Or(p.Who, p.About) }
 
+// pairList is a table of pairs under a title.
+type pairList struct {
+	Title string
+	List  []tally
+}
+
+// Pairs is the table of pairs whose title is the text of this name.
+func (v view) Pairs(name string, list []tally) view {
+	return v.With(pairList{word(v.Lang, name), list})
+}
+
 // counted is a list of people and from how many records it was made.
 type counted struct {
 	People  []tally

@@ -47,6 +47,7 @@ func Declarations() map[string]Declared {
 		"GET /":                  {References, policy.ReadAuditLog, "console.overview"},
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
+		"GET /export":            {References, policy.ReadAuditLog, "console.exported"},
 		"GET /live":              {References, policy.ReadAuditLog, "console.live"},
 		"GET /live/stream":       {References, policy.ReadAuditLog, "console.live"},
 		"GET /people":            {References, policy.ReadAuditLog, "console.people"},

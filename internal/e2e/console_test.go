@@ -183,6 +183,7 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 		look(a.tab, "person")
 	}
 	a.press(".side", "link", a.words.events)
+	a.shows("h1", a.words.events)
 	a.find("", "link", a.happened()).click()
 	a.press("#drawer", "link", a.words.asPage)
 	a.shows("h1", a.words.happened)
