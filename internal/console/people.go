@@ -19,7 +19,7 @@ import (
 
 const (
 	// peopleCounted bounds the records from which people are counted: the newest of the time.
-	peopleCounted = 100_000
+	peopleCounted = 20_000
 	// peopleShown is how many people or pairs a page shows.
 	peopleShown = 100
 	// trendSteps is in how many steps a trend is drawn.

@@ -101,7 +101,7 @@ var pageWords = map[string][2]string{
 	"timesAbout":   {"times asked about", "demandes à son sujet"},
 	"timesAsked":   {"times asking", "demandes de sa part"},
 	"timesDenied":  {"of those about him denied", "refus parmi celles à son sujet"},
-	"personPartly": {"Counted are the newest 100,000 records of this person.", "Le décompte porte sur les 100 000 enregistrements les plus récents de cette personne."},
+	"personPartly": {"Counted are the newest 20,000 records of this person.", "Le décompte porte sur les 20 000 enregistrements les plus récents de cette personne."},
 	"byOthers":     {"Who asked about him", "Qui a demandé ses données"},
 	"ofOthers":     {"Whom he asked about", "De qui il a demandé les données"},
 	"latest":       {"The latest records", "Les derniers enregistrements"},
