@@ -197,6 +197,9 @@ func (c *mould) matches(entry []byte) bool {
 // one that made room for it, if any.
 func (m *moulds) add(s *scanner, org bool) (evicted *mould) {
 	size := len(s.b)
+	if string(s.raw(s.action)) == ActPrune { // its facts matter
+		return nil
+	}
 	if size > mouldLimit || m.made > 4096+m.used/8 {
 		return nil
 	}

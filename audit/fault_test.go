@@ -18,3 +18,14 @@ func FailAfter(w *ExportWriter, n int) {
 		return errors.Join(ErrDiskFull, err, f.Close())
 	}
 }
+
+// StopAfter lets n removals happen; the next fails with the given error, as a kill or a medium that keeps everything makes it.
+func StopAfter(p *Pruning, n int, with error) {
+	remove := p.remove
+	p.remove = func(path string) error {
+		if n--; n < 0 {
+			return with
+		}
+		return remove(path)
+	}
+}

@@ -38,7 +38,11 @@ func (r Report) WriteText(w io.Writer, took time.Duration) error {
 		line("log", "%s", r.Checkpoint.Origin)
 		line("records", "%d under the checkpoint, %d read (%d bytes)", r.Checkpoint.Size, r.Records, r.Bytes)
 		if r.Pruned > 0 {
-			line("", "Records 0 to %d were pruned, as you said they might be: the tree proves that %d stood there,", r.Pruned-1, r.Pruned)
+			why := "you said they might be"
+			if r.PrunedBy != nil {
+				why = fmt.Sprintf("record %d of the log says", *r.PrunedBy)
+			}
+			line("", "Records 0 to %d were pruned, as %s: the tree proves that %d stood there,", r.Pruned-1, why, r.Pruned)
 			line("", "and nothing of what they said.")
 		}
 		if r.Records > 0 {
@@ -130,6 +134,7 @@ type outcome struct {
 	KeySource        string            `json:"key_source"`
 	Since            *uint64           `json:"since"`
 	Pruned           uint64            `json:"pruned"`
+	PrunedBy         *uint64           `json:"pruned_by,omitempty"`
 	Witness          string            `json:"witness,omitempty"`
 	Witnessed        *time.Time        `json:"witnessed,omitempty"`
 	WitnessedSize    *uint64           `json:"witnessed_size,omitempty"`
@@ -151,7 +156,7 @@ func (r Report) WriteJSON(w io.Writer, took time.Duration) error {
 	o := outcome{
 		Good: len(r.Faults) == 0, Faults: r.Faults, MoreFaults: r.More,
 		Origin: r.Checkpoint.Origin, Size: r.Checkpoint.Size, Root: r.Checkpoint.Root.String(),
-		Key: r.Key, KeyFromExport: r.KeyFromExport, KeySource: r.KeySource, Pruned: r.Pruned, Checked: r.Checked(),
+		Key: r.Key, KeyFromExport: r.KeyFromExport, KeySource: r.KeySource, Pruned: r.Pruned, PrunedBy: r.PrunedBy, Checked: r.Checked(),
 		Records: r.Records, Bytes: r.Bytes,
 		Kinds: r.Kinds, Decisions: r.Decisions, Actions: r.Actions, Actors: r.Actors,
 		Seconds: took.Seconds(), RecordsPerSecond: perSecond(r.Records, took),

@@ -58,7 +58,8 @@ type Options struct {
 	// KeySource says in a few words where Key comes from, for the report.
 	KeySource string
 	// Minimum is the index below which the log may have been pruned (C2SP tlog-tiles): bundles and tiles that lie wholly
-	// below it may be missing from the beginning of the log on. Their hashes are proven by the signed root all the same.
+	// below it may be missing from the beginning of the log on. Their hashes are proven by the signed root all the same. What
+	// a record of the log itself says to be pruned may be missing without it.
 	Minimum uint64
 	// Since is a signed checkpoint of the same log seen earlier, if there is one.
 	Since []byte
@@ -73,10 +74,11 @@ type Options struct {
 // mean nothing otherwise.
 type Report struct {
 	Checkpoint    Checkpoint
-	Key           string // the verifier key that was believed
-	KeyFromExport bool   // and that it came from the directory itself
-	KeySource     string // as Options had it
-	Pruned        uint64 // records that are not there any more, from the first on, as Options allowed
+	Key           string  // the verifier key that was believed
+	KeyFromExport bool    // and that it came from the directory itself
+	KeySource     string  // as Options had it
+	Pruned        uint64  // records that are not there any more, from the first on, as Options allowed or a record says
+	PrunedBy      *uint64 // the record that says so, if one does
 	Since         Checkpoint
 	HasSince      bool
 
@@ -141,7 +143,11 @@ type verification struct {
 	tiles   []tileID             // tiles that do not hold what the entries hash to
 	present uint64               // bundles up to and including the last one that is there
 	absent  []uint64             // the first bundles that are not there
+	prune   pruneAct             // the record that says the most
 }
+
+// pruneAct is a record of ActPrune.
+type pruneAct struct{ upto, seq uint64 }
 
 type tileID struct {
 	level int
@@ -200,6 +206,7 @@ func (v *verification) run(o Options) error {
 	if err := v.entries(o.Progress); err != nil {
 		return err
 	}
+	v.pruned(o.Minimum)
 	if err := v.explain(); err != nil {
 		return err
 	}
@@ -332,13 +339,14 @@ func (v *verification) since() error {
 }
 
 // prefix finds out how many bundles at the beginning of the log were pruned, and takes the hashes of what lies before the
-// first that is there from the tiles, as far as the signed root proves them. whole is false if it does not.
+// first that is there from the tiles, as far as the signed root proves them. whole is false if it does not. Beyond minimum it
+// takes only what the tiles prove; whether a record allows that is seen once the records were read.
 func (v *verification) prefix(minimum uint64) (whole bool, err error) {
 	if minimum > v.c.Size {
 		return false, fmt.Errorf("the log has %d records, so it cannot have been pruned below %d", v.c.Size, minimum)
 	}
-	bundles := uint64(0)
-	for ; bundles < minimum/TileWidth; bundles++ {
+	bundles, full := uint64(0), v.c.Size/TileWidth
+	for ; bundles < full; bundles++ {
 		f, err := v.fsys.Open(BundlePath(bundles, TileWidth))
 		if err == nil {
 			err = f.Close()
@@ -354,22 +362,55 @@ func (v *verification) prefix(minimum uint64) (whole bool, err error) {
 			return false, err
 		}
 	}
-	v.present = bundles
+	if allowed := minimum / TileWidth; bundles > allowed {
+		if bundles*TileWidth < v.c.Size { // there is something that may say so
+			if whole, err := v.skip(bundles); whole || err != nil {
+				return whole, err
+			}
+		}
+		bundles = allowed
+	}
+	whole, err = v.skip(bundles)
+	if !whole && err == nil {
+		v.fault(Missing, 0, "", "The records below %d were pruned, and the tiles do not prove what they were.", bundles*TileWidth)
+	}
+	return whole, err
+}
+
+// pruned finds out whether what is missing at the beginning may be.
+func (v *verification) pruned(minimum uint64) {
+	size, allowed := v.report.Pruned, min(minimum/TileWidth*TileWidth, v.report.Pruned)
+	switch {
+	case size > 0 && v.prune.upto >= size:
+		v.report.PrunedBy = &v.prune.seq
+	case size > allowed:
+		var missing []uint64
+		for b := allowed / TileWidth; b < size/TileWidth && len(missing) <= maxBad; b++ {
+			missing = append(missing, b)
+		}
+		v.absent, v.report.Pruned = append(missing, v.absent...), allowed
+	}
+}
+
+// skip begins the tree behind the first bundles, if the tiles prove their hashes.
+func (v *verification) skip(bundles uint64) (proved bool, err error) {
 	size := bundles * TileWidth
 	if size == 0 {
 		return true, nil
 	}
 	proven := NewHashReader(v.c, DirTiles(v.fsys))
+	var tree Tree
+	var upper [maxLevel + 1][]byte
 	var indexes []int64
-	for h := range v.tree.edge {
+	for h := range tree.edge {
 		if size>>h&1 == 1 {
 			indexes = append(indexes, tlog.StoredHashIndex(h, int64(size>>h)-1))
 		}
 	}
 	hashes, err := proven.ReadHashes(indexes)
-	for h := 0; err == nil && h < len(v.tree.edge); h++ {
+	for h := 0; err == nil && h < len(tree.edge); h++ {
 		if size>>h&1 == 1 {
-			v.tree.edge[h], hashes = hashes[0], hashes[1:]
+			tree.edge[h], hashes = hashes[0], hashes[1:]
 		}
 	}
 	for level := 1; err == nil && level <= maxLevel; level++ {
@@ -383,17 +424,14 @@ func (v *verification) prefix(minimum uint64) (whole bool, err error) {
 		}
 		hashes, err = proven.ReadHashes(indexes)
 		for i := range hashes {
-			v.upper[level] = append(v.upper[level], hashes[i][:]...)
+			upper[level] = append(upper[level], hashes[i][:]...)
 		}
 	}
 	if err != nil {
-		if err := environment(err); err != nil {
-			return false, err
-		}
-		v.fault(Missing, 0, "", "The records below %d were pruned, and the tiles do not prove what they were.", size)
-		return false, nil
+		return false, environment(err)
 	}
-	v.tree.size, v.report.Pruned = size, size
+	tree.size = size
+	v.tree, v.upper, v.present, v.report.Pruned = tree, upper, bundles, size
 	return true, nil
 }
 
@@ -415,6 +453,7 @@ type chunkResult struct {
 	records     uint64
 	bytes       uint64
 	first, last int64 // microseconds; meaningful if records > 0
+	prune       pruneAct
 	err         error
 }
 
@@ -488,6 +527,9 @@ func (v *verification) collect(order <-chan chunk, progress func(done, total uin
 			}
 			last = r.last
 			v.report.Last = time.UnixMicro(last).UTC()
+		}
+		if r.prune.upto > v.prune.upto {
+			v.prune = r.prune
 		}
 		v.report.Records += r.records
 		v.report.Bytes += r.bytes
@@ -688,6 +730,9 @@ func (r *reader) entries(bundle []byte, first uint64, width int, whole bool, out
 				continue
 			}
 			seq, micros, org = s.seq, s.micros, bytes.Equal(s.content(s.org), r.org)
+			if upto := s.prunes(); upto > out.prune.upto {
+				out.prune = pruneAct{upto, s.seq}
+			}
 			r.tally.add(s, 1)
 			r.count(r.moulds.add(s, org))
 		}

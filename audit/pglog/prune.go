@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"counterfoil/audit"
 )
 
 // Retention says how long the records of an organisation are kept.
@@ -21,7 +23,7 @@ type Retention struct {
 const MinRetention = 90
 
 // ActPrune is the action of the record that must be committed before records are pruned; its fact "upto" says up to which.
-const ActPrune = "records.prune"
+const ActPrune = audit.ActPrune
 
 const sqlRetention = "select days, first_seq, upto from access.log_retention($1)"
 

@@ -38,7 +38,8 @@ DIR is a directory in the layout of C2SP tlog-tiles: checkpoint, tile/..., key.p
                        it was not cut, put back to an older state, or written anew.
   --witness VKEY       the verifier key of a witness (as a file or as the key itself) that must have cosigned the log
   --pruned-below INDEX the log keeps its records from this index on (its retention policy says which). Files wholly below it may
-                       be missing from the beginning on; that nothing else is, is checked as ever.
+                       be missing from the beginning on; that nothing else is, is checked as ever. It is not needed where a
+                       record of the log itself says so, which the report then names.
   --json               print the outcome as one JSON object
 
 Exit codes: 0 the log is good, 1 there is a problem, 2 wrong usage, 3 something could not be read.

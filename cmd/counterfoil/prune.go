@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/audit/publish"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
@@ -63,13 +66,15 @@ type auditPruneCmd struct {
 	Dir    string `arg:"" help:"Directory of the export that keeps what goes; it is brought up to date and checked first."`
 	Org    string `help:"Organisation, by name or id; not needed when there is one."`
 	DryRun bool   `help:"Say what would go, and change nothing."`
+
+	Published bool `help:"Remove them from the published directory too; what proves that they were there stays."`
 }
 
 // Help is shown below the flags.
 func (auditPruneCmd) Help() string {
 	return "Removes records older than the organisation's retention from the database. They stay in the export; the tree, its checkpoints and all proofs stay valid.\n" +
 		"A database of your own is reached through COUNTERFOIL_RETENTION_URL, as the role counterfoil_retention: the service's role cannot remove records.\n\n" +
-		"Example:\n  counterfoil audit prune ./export --dry-run"
+		"Examples:\n  counterfoil audit prune ./export --dry-run\n  counterfoil audit prune ./export --published"
 }
 
 // Run prunes.
@@ -79,12 +84,21 @@ func (c auditPruneCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		if r.Upto == r.First {
+		published := publish.Directory(h.config.PublishDir).Where(o.Origin)
+		if c.Published && within(published, c.Dir) {
+			return usageError{c.Dir + " is where the log is published: export to another place what is to go from there"}
+		}
+		if r.Upto == r.First && !(c.Published && r.First > 0) {
 			fmt.Fprintf(a.stdout, "No record is older than %d days.\n", r.Days)
 			return nil
 		}
 		if c.DryRun {
-			fmt.Fprintf(a.stdout, "%d records, from %d up to %d, would go.\n", r.Upto-r.First, r.First, r.Upto-1)
+			if r.Upto > r.First {
+				fmt.Fprintf(a.stdout, "%d records, from %d up to %d, would go.\n", r.Upto-r.First, r.First, r.Upto-1)
+			}
+			if c.Published {
+				fmt.Fprintf(a.stdout, "What %s has of the records before %d would go.\n", published, r.Upto)
+			}
 			return nil
 		}
 		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.export", nil); err != nil {
@@ -103,36 +117,102 @@ func (c auditPruneCmd) Run(a *app) error {
 			return fmt.Errorf("check the export: %w", err)
 		}
 		if len(report.Faults) > 0 || report.Records != head.Size {
-			fmt.Fprintf(a.stdout, "Nothing was removed: the export in %s does not verify. See counterfoil audit verify %s\n", c.Dir, c.Dir)
+			fmt.Fprintf(a.stdout, "Nothing was removed: the export in %s is not whole. See counterfoil audit verify %s\n", c.Dir, c.Dir)
 			return found{}
 		}
-		facts := map[string]string{"upto": strconv.FormatUint(r.Upto, 10), "from": strconv.FormatUint(r.First, 10), "days": strconv.Itoa(r.Days),
-			"size": strconv.FormatUint(report.Records, 10), "root": fmt.Sprintf("%x", report.Checkpoint.Root)}
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, pglog.ActPrune, facts); err != nil {
-			return err
-		}
-		act, err := h.log.PruneAct(a.ctx, o.ID, r.Upto)
-		if err != nil {
-			return err
-		}
-		pool, err := a.asRetention()
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		begun, said := time.Now(), time.Now()
-		err = pglog.Prune(a.ctx, pool, o.ID, act, r.Upto, func(gone uint64) {
-			if time.Since(said) > time.Second {
-				said = time.Now()
-				fmt.Fprintf(a.stderr, "%d of %d removed after %s\n", gone, r.Upto-r.First, time.Since(begun).Round(time.Second))
+		if r.Upto > r.First {
+			if err := c.prune(a, h, o, r, report); err != nil {
+				return err
 			}
-		})
-		if err != nil {
-			return err
 		}
-		fmt.Fprintf(a.stdout, "Removed %d records, from %d up to %d, as record %d says. They are in %s.\n", r.Upto-r.First, r.First, r.Upto-1, act, c.Dir)
-		return nil
+		if !c.Published {
+			return nil
+		}
+		return c.unpublish(a, h, o, r.Upto)
 	})
+}
+
+// prune removes records from the database.
+func (c auditPruneCmd) prune(a *app, h *heart, o chat.Organisation, r pglog.Retention, report audit.Report) error {
+	facts := map[string]string{"upto": strconv.FormatUint(r.Upto, 10), "from": strconv.FormatUint(r.First, 10), "days": strconv.Itoa(r.Days),
+		"size": strconv.FormatUint(report.Records, 10), "root": fmt.Sprintf("%x", report.Checkpoint.Root)}
+	if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, pglog.ActPrune, facts); err != nil {
+		return err
+	}
+	act, err := h.log.PruneAct(a.ctx, o.ID, r.Upto)
+	if err != nil {
+		return err
+	}
+	pool, err := a.asRetention()
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	begun, said := time.Now(), time.Now()
+	err = pglog.Prune(a.ctx, pool, o.ID, act, r.Upto, func(gone uint64) {
+		if time.Since(said) > time.Second {
+			said = time.Now()
+			fmt.Fprintf(a.stderr, "%d of %d removed after %s\n", gone, r.Upto-r.First, time.Since(begun).Round(time.Second))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "Removed %d records, from %d up to %d, as record %d says. They are in %s.\n", r.Upto-r.First, r.First, r.Upto-1, act, c.Dir)
+	return nil
+}
+
+// unpublish removes the records before upto, which are pruned and in a checked export, from the published directory. It can be run
+// again after it was interrupted.
+func (c auditPruneCmd) unpublish(a *app, h *heart, o chat.Organisation, upto uint64) error {
+	act, err := h.log.PruneAct(a.ctx, o.ID, upto)
+	if err != nil {
+		return err
+	}
+	facts := map[string]string{"upto": strconv.FormatUint(upto, 10)}
+	if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, "records.unpublish", facts); err != nil {
+		return err
+	}
+	kept := false
+	for _, p := range h.publishers {
+		dir := p.To.Where(o.Origin)
+		if err := p.Publish(a.ctx); err != nil {
+			return fmt.Errorf("publish the record of the pruning: %w", err)
+		}
+		bar := audit.NewProgress(a.stderr)
+		removed, err := p.Prune(a.ctx, o.ID, act, upto, bar.Update)
+		bar.Clear()
+		switch {
+		case errors.Is(err, publish.ErrNotPublished) || a.ctx.Err() != nil:
+			return err
+		case errors.Is(err, publish.ErrKeeps):
+			fmt.Fprintf(a.stdout, "What was published to %s stays there, as long as it is locked.\n", dir)
+		case err != nil:
+			kept = true
+			fmt.Fprintf(a.stdout, "From what is published in %s %d files of records were removed, and then no more: %v\nWhat is there still verifies, and publishing goes on. "+
+				"If the place keeps for ever what was written, that is its purpose; otherwise mend it and run the command again.\n", dir, removed, err)
+		default:
+			fmt.Fprintf(a.stdout, "Removed %d files of records from what is published in %s. It verifies from record %d on, and says so by record %d.\n", removed, dir, upto, act)
+		}
+	}
+	if kept {
+		return found{}
+	}
+	return nil
+}
+
+// within says whether path lies in dir, or is it.
+func within(dir, path string) bool {
+	for _, p := range []*string{&dir, &path} {
+		if abs, err := filepath.Abs(*p); err == nil {
+			*p = abs
+		}
+		if real, err := filepath.EvalSymlinks(*p); err == nil {
+			*p = real
+		}
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // asRetention connects as the role that may prune.

@@ -31,6 +31,7 @@ func state(err error) string {
 const (
 	forbidden = "42501" // insufficient_privilege, also of row level security
 	refused   = "P0001" // raise_exception
+	violated  = "23514" // check_violation
 )
 
 // within runs statements one after another in a transaction that is rolled back, and gives the error of the last.
@@ -178,6 +179,26 @@ func TestTheServiceRole(t *testing.T) {
 		must(t, tx.Rollback(t.Context()))
 		if n := messagesTaken(t, conn, s.Organisation.ID, seq); n != 0 {
 			t.Errorf("%d messages after the rollback", n)
+		}
+	})
+	t.Run("gets no ticket that lasts longer than it may, whoever authenticates it", func(t *testing.T) {
+		for _, c := range []struct {
+			messages, seconds int
+			want              string
+		}{{0, 15, ""}, {0, 16, violated}, {1, 15, ""}, {1, 3600, violated}, {1 << 30, 3600, ""}, {1 << 30, 3601, violated}} {
+			tx, err := conn.Begin(t.Context())
+			must(t, err)
+			var size int64
+			var now time.Time
+			must(t, tx.QueryRow(t.Context(), "select size, now from access.lock_head($1)", s.Organisation.ID).Scan(&size, &now))
+			args := []any{s.Organisation.ID, size, now, s.Agent.ID, s.Session.Conversation, "agent_email", c.messages, c.seconds, []byte("secret")}
+			var mac []byte
+			must(t, s.DB.Superuser(t).QueryRow(t.Context(), sqlMAC(), args...).Scan(&mac))
+			_, err = tx.Exec(t.Context(), sqlRecord("$10"), append(args, mac)...)
+			if state(err) != c.want {
+				t.Errorf("%d messages for %d seconds: %v", c.messages, c.seconds, err)
+			}
+			must(t, tx.Rollback(t.Context()))
 		}
 	})
 	t.Run("takes exactly what a committed record lets through", func(t *testing.T) {

@@ -571,6 +571,12 @@ func TestOnesOwnFactorsAreChangedWithPasswordAndCodeAndTheLastOneStays(t *testin
 	s.seed = tablet
 	s.signIn()
 
+	// What was typed is kept while the factor is asked for.
+	page = s.do(http.StatusConflict, "/access/passkeys", url.Values{"label": {"The blue one"}})
+	if !strings.Contains(page, "a host with a name") {
+		t.Errorf("a security key where none can be used:\n%s", page)
+	}
+
 	// Notices go when they were read.
 	_, page = s.expect(http.StatusOK, "GET", "/events", nil)
 	until := regexp.MustCompile(`name="until" value="([^"]+)"`).FindStringSubmatch(page)
@@ -582,7 +588,7 @@ func TestOnesOwnFactorsAreChangedWithPasswordAndCodeAndTheLastOneStays(t *testin
 		t.Error("notices stay though they were read")
 	}
 
-	page = s.do(http.StatusOK, "/access/codes", url.Values{})
+	_, page = s.expect(http.StatusOK, "POST", "/access/codes", url.Values{})
 	codes := regexp.MustCompile(`<li class="mono">([a-z0-9-]{19})</li>`).FindAllStringSubmatch(page, -1)
 	if len(codes) != 10 {
 		t.Fatalf("%d new codes", len(codes))

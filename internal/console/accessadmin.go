@@ -128,7 +128,6 @@ type linkPage struct{ Link, Ends, Roles string }
 
 // invite makes a set-up link for a further administrator.
 func (s *Server) invite(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
-	_ = r.ParseForm() // what cannot be read has no roles
 	var roles []string
 	for _, role := range []string{"auditor", "security_admin", "privacy_officer", "approver"} {
 		if slices.Contains(r.PostForm["role"], role) {
@@ -269,6 +268,52 @@ func (s *Server) removeAuthenticator(w http.ResponseWriter, r *http.Request, v v
 	}
 	if err = s.own(r, admin, "factor.remove"); err == nil {
 		err = s.cfg.Desk.RemoveAuthenticator(r.Context(), admin, id)
+	}
+	s.backToAccess(w, r, v, admin, policy.OwnAccount, err)
+}
+
+// passkeyPage has a security key answer a challenge, to be registered.
+type passkeyPage struct{ Options string }
+
+// addPasskey begins to register a security key.
+func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	err := s.own(r, admin, "passkey.begin")
+	var options string
+	if err == nil {
+		options, err = s.cfg.Desk.NewPasskey(r.Context(), admin, v.token, r.PostFormValue("label"))
+	}
+	switch {
+	case errors.Is(err, signin.ErrLabel):
+		s.say(w, r, v, admin, http.StatusBadRequest, "badLabel")
+	case errors.Is(err, signin.ErrNoPasskeys):
+		s.say(w, r, v, admin, http.StatusConflict, "noPasskeys")
+	case err != nil:
+		s.failed(w, r, v, admin, policy.OwnAccount, err)
+	default:
+		s.show(w, r, v, admin, http.StatusOK, "passkey", passkeyPage{options}, "")
+	}
+}
+
+func (s *Server) confirmPasskey(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	err := s.own(r, admin, "passkey.add")
+	if err == nil {
+		err = s.cfg.Desk.ConfirmPasskey(r.Context(), admin, v.token, r.PostFormValue("response"))
+	}
+	if errors.Is(err, signin.ErrRefused) || errors.Is(err, signin.ErrLink) || errors.Is(err, signin.ErrNoPasskeys) {
+		s.say(w, r, v, admin, http.StatusGone, "tooLate")
+		return
+	}
+	s.backToAccess(w, r, v, admin, policy.OwnAccount, err)
+}
+
+func (s *Server) removePasskey(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	id, err := uuid.Parse(r.PostFormValue("id"))
+	if err != nil {
+		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
+		return
+	}
+	if err = s.own(r, admin, "passkey.remove"); err == nil {
+		err = s.cfg.Desk.RemovePasskey(r.Context(), admin, id)
 	}
 	s.backToAccess(w, r, v, admin, policy.OwnAccount, err)
 }

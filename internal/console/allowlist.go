@@ -27,6 +27,7 @@ type allowlistPage struct {
 	Address  string   // as which one is seen
 	Through  []string // proxies in between
 	May      bool     // change it
+	OnHost   bool     // something was admitted there that nobody has acknowledged
 	Trial    *trial
 	Problem  string
 	Typed    string
@@ -63,6 +64,7 @@ func (s *Server) allowlistPage(r *http.Request, v visit, admin principal.Admin, 
 		if shown || e.Mine {
 			e.Prefix = n.Prefix().String()
 		}
+		page.OnHost = page.OnHost || n.OnHost
 		if n.Pending != "" {
 			e.Pending = word(v.lang, "pending_"+n.Pending)
 			page.Trial = &trial{n.Change.String(), n.Until.UTC().Format("15:04:05 UTC"), int(time.Until(n.Until).Minutes()) + 1}

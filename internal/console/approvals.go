@@ -147,7 +147,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, v visit, admin p
 				s.trouble(w, r, v, fmt.Errorf("the log in the database is damaged: %w", err))
 				return
 			}
-			if e.Facts[access.FactApproval] == a.ID.String() && e.Decision != "" {
+			if e.Facts[access.FactApproval] == a.ID.String() && e.Facts["approval.by"] != "" { // decided with the consent
 				page.Rows = append(page.Rows, rowOf(v.lang, e))
 			}
 		}

@@ -64,7 +64,7 @@ func loadAssets() (*assets, error) {
 	if a.setUp, err = loadAsset("set-up.js"); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"vendor/htmx.min.js", "vendor/hx-csp.min.js", "vendor/hx-sse.min.js", "console.js"} {
+	for _, name := range []string{"vendor/htmx.min.js", "vendor/hx-csp.min.js", "vendor/hx-sse.min.js", "console.js", "passkey.js"} {
 		script, err := loadAsset(name)
 		if err != nil {
 			return nil, err

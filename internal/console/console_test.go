@@ -70,7 +70,7 @@ func newSite(t *testing.T, address string) *site {
 	engine, err := policy.New(t.Context())
 	must(t, err)
 	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
-	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now})
+	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now, URL: address})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})}

@@ -90,6 +90,9 @@ func Declarations() map[string]Declared {
 		"POST /access/authenticators":         {Secrets, policy.OwnAccount, "factor.begin"},
 		"POST /access/authenticators/confirm": {Secrets, policy.OwnAccount, "factor.add"},
 		"POST /access/authenticators/remove":  {References, policy.OwnAccount, "factor.remove"},
+		"POST /access/passkeys":               {Secrets, policy.OwnAccount, "passkey.begin"},
+		"POST /access/passkeys/confirm":       {Secrets, policy.OwnAccount, "passkey.add"},
+		"POST /access/passkeys/remove":        {References, policy.OwnAccount, "passkey.remove"},
 		"POST /access/codes":                  {Secrets, policy.OwnAccount, "recovery_codes.renewed"},
 		"POST /notices/read":                  {None, "", "notices.read"},
 	}
@@ -128,6 +131,9 @@ func (s *Server) accessRoutes(r chi.Router) {
 	s.act(r, "/access/authenticators", s.addAuthenticator)
 	s.act(r, "/access/authenticators/confirm", s.confirmAuthenticator)
 	s.act(r, "/access/authenticators/remove", s.removeAuthenticator)
+	s.act(r, "/access/passkeys", s.addPasskey)
+	s.act(r, "/access/passkeys/confirm", s.confirmPasskey)
+	s.act(r, "/access/passkeys/remove", s.removePasskey)
 	s.act(r, "/access/codes", s.renewCodes)
 	s.act(r, "/notices/read", s.readNotices)
 }

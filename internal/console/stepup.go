@@ -17,7 +17,13 @@ import (
 
 // act registers something that an administrator does. What it needs a fresh factor for is asked again once he gave one.
 func (s *Server) act(r chi.Router, path string, next func(http.ResponseWriter, *http.Request, visit, principal.Admin)) {
-	s.acts[path] = s.signedIn(next)
+	s.acts[path] = s.signedIn(func(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+		if err := r.ParseForm(); err != nil { // before anything is decided, since it is kept while a factor is asked for
+			s.say(w, r, v, admin, http.StatusBadRequest, "badForm")
+			return
+		}
+		next(w, r, v, admin)
+	})
 	r.Post(path, s.acts[path])
 }
 
@@ -26,8 +32,8 @@ type stepUpPage struct {
 	For      policy.Purpose
 	What     string
 	Path     string
-	Password bool // one's own account takes the password too
-	Passkey  bool
+	Password bool   // one's own account takes the password too
+	Passkey  string // what a security key has to answer; empty without one
 	Fields   []field
 	Problem  string
 }
@@ -78,12 +84,11 @@ type deniedPage struct{ Reasons []string }
 func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, status int, page stepUpPage) {
 	page.What, page.Password = page.For.Title(v.lang), page.For == policy.OwnAccount
 	if !page.Password {
-		keys, err := s.cfg.Desk.Passkeys(r.Context(), admin)
-		if err != nil {
+		var err error
+		if page.Passkey, err = s.cfg.Desk.Challenge(r.Context(), admin, v.token); err != nil && !errors.Is(err, signin.ErrNoPasskeys) {
 			s.trouble(w, r, v, err)
 			return
 		}
-		page.Passkey = len(keys) > 0
 	}
 	s.show(w, r, v, admin, status, "step-up", page, "")
 }
@@ -95,7 +100,13 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
 		return
 	}
-	token, err := s.cfg.Desk.StepUp(r.Context(), v.admissions, v.from, v.token, page.For, r.PostFormValue("password"), r.PostFormValue("code"))
+	var token string
+	var err error
+	if response := r.PostFormValue("response"); response != "" {
+		token, err = s.cfg.Desk.StepUpWithPasskey(r.Context(), v.admissions, v.from, v.token, page.For, response)
+	} else {
+		token, err = s.cfg.Desk.StepUp(r.Context(), v.admissions, v.from, v.token, page.For, r.PostFormValue("password"), r.PostFormValue("code"))
+	}
 	switch {
 	case errors.Is(err, signin.ErrRefused):
 		page.Problem = "stepUpRefused"

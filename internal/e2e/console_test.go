@@ -41,6 +41,7 @@ const (
 type admin struct {
 	*tab
 	service *service
+	name    string // by which he signs in
 	words   consoleWords
 	phone   *otp.Key
 	used    int64 // the time step of the last code that was given
@@ -49,7 +50,7 @@ type admin struct {
 // newAdmin opens the link of the first set-up.
 func newAdmin(t *testing.T, s *service, lang string) *admin {
 	t.Helper()
-	a := &admin{tab: newTab(t, map[string]string{"en": "en-GB", "fr": "fr-FR"}[lang]), service: s, words: consoleIn[lang]}
+	a := &admin{tab: newTab(t, map[string]string{"en": "en-GB", "fr": "fr-FR"}[lang]), service: s, name: adminName, words: consoleIn[lang]}
 	a.openLink(s.SetUp)
 	a.shows("h1", a.words.setUp)
 	if at := eval[string](a.tab, `location.href`); strings.Contains(at, "#") || a.text("#token-field") != "" {
@@ -70,7 +71,7 @@ func (p *tab) openLink(link string) {
 // choose fills in name and password.
 func (a *admin) choose() {
 	a.t.Helper()
-	a.find("", "textbox", a.words.name).write(adminName)
+	a.find("", "textbox", a.words.name).write(a.name)
 	a.find("", "textbox", a.words.password).write(adminPassword)
 	a.find("", "textbox", a.words.again).write(adminPassword)
 	a.press("", "button", a.words.proceed)
@@ -128,7 +129,7 @@ func (a *admin) giveCode() {
 // givePassword signs in up to the code.
 func (a *admin) givePassword() {
 	a.t.Helper()
-	a.find("", "textbox", a.words.name).write(adminName)
+	a.find("", "textbox", a.words.name).write(a.name)
 	a.find("", "textbox", a.words.password).write(adminPassword)
 	a.press("", "button", a.words.proceed)
 	a.shows("h1", a.words.yourCode)
@@ -363,7 +364,7 @@ func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
 func TestTheConsoleNeedsNoScript(t *testing.T) {
 	t.Parallel() // it waits for codes
 	s := newService(t)
-	a := &admin{tab: newTab(t, "en-GB"), service: s, words: consoleIn["en"]}
+	a := &admin{tab: newTab(t, "en-GB"), service: s, name: adminName, words: consoleIn["en"]}
 	call(a.tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	address, token, _ := strings.Cut(s.SetUp, "#")
 	a.goTo(address)

@@ -129,8 +129,8 @@ func (p *printed) String() string {
 	return p.all.String()
 }
 
-// newService starts the program with a demonstration on free ports; it ends with the test.
-func newService(t *testing.T) *service {
+// newService starts the program with a demonstration on free ports; it ends with the test. Further settings are made of those there are.
+func newService(t *testing.T, further ...func(env []string) string) *service {
 	t.Helper()
 	// Short, because it holds a socket, and open to PostgreSQL's unprivileged user.
 	dir, err := os.MkdirTemp("/tmp", "cf-")
@@ -167,6 +167,9 @@ func newService(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	s.env = append(s.env, "COUNTERFOIL_PUBLIC_URL=http://localhost:"+port)
+	for _, setting := range further {
+		s.env = append(s.env, setting(s.env))
+	}
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop()

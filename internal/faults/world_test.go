@@ -40,6 +40,8 @@ type world struct {
 	lives   int  // of nodes that were processes of their own
 	shared  bool // both nodes worked in the last turn
 
+	data, wal disk // of PostgreSQL, when it has some of its own
+
 	mu   sync.Mutex
 	seen account
 }

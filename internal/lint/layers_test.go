@@ -101,6 +101,7 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/alecthomas/kong/...":       {"cmd/counterfoil", "the command line"},
 		"go.opentelemetry.io/otel/...":         {"cmd/counterfoil internal/access internal/pg internal/relay/relaytest internal/telemetry", "spans only at the seams"},
 		"github.com/pquerna/otp/...":           {"internal/totp", "one-time codes are checked in one place, which claims each"},
+		"github.com/ccojocar/zxcvbn-go/...":    {"internal/signin", "its list of leaked passwords, and nothing that runs"},
 		"github.com/go-webauthn/...":           {"internal/signin", "security keys are checked in one place"},
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},

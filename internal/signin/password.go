@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/ccojocar/zxcvbn-go/data"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
 )
@@ -68,11 +71,60 @@ func choose(name, password string) error {
 	case common(password):
 		return ChoiceError{PasswordCommon}
 	}
-	return nil
+	listed, err := guessed(password)
+	if err == nil && listed {
+		err = ChoiceError{PasswordCommon}
+	}
+	return err
 }
 
-// words are what common passwords are made of: ours, because with fifteen characters the known lists have few that are
-// long enough, and those are nearly all made by repeating and joining such words. Longer ones first.
+// leaked are the passwords that were found most often in what was stolen elsewhere, as zxcvbn counts them.
+var leaked = sync.OnceValues(func() (map[string]bool, error) {
+	b, err := data.Asset("data/Passwords.json")
+	if err != nil {
+		return nil, fmt.Errorf("read list of leaked passwords: %w", err)
+	}
+	var all struct{ List []string }
+	if err := json.Unmarshal(b, &all); err != nil || len(all.List) < 3000 {
+		return nil, errors.New("read list of leaked passwords: it is damaged")
+	}
+	set := make(map[string]bool, len(all.List))
+	for _, p := range all.List {
+		set[strings.ToLower(p)] = true
+	}
+	return set, nil
+})
+
+// guessed reports whether a password is one that leaked, or two of them joined, whatever digits and signs are around them. Few that
+// leaked have fifteen characters, so those that have are mostly made so.
+func guessed(password string) (bool, error) {
+	set, err := leaked()
+	if err != nil {
+		return false, err
+	}
+	letters := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.IsLetter(r) {
+				return r
+			}
+			return -1
+		}, s)
+	}
+	p := strings.ToLower(password)
+	for _, form := range []string{p, strings.TrimFunc(p, func(r rune) bool { return !unicode.IsLetter(r) }), letters(p), letters(leet.Replace(p))} {
+		if set[form] {
+			return true, nil
+		}
+		for i := range form {
+			if i > 3 && len(form)-i > 3 && set[form[:i]] && set[form[i:]] {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// words are what common passwords are made of beyond those that leaked. Longer ones first.
 var words = []string{
 	"correcthorsebatterystaple", "administrator", "administrateur", "motdepasse", "counterfoil", "letmein", "password", "passwort",
 	"passphrase", "changeme", "football", "baseball", "superman", "princess", "sunshine", "computer", "internet", "microsoft",

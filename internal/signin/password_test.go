@@ -31,6 +31,11 @@ func TestPasswordsAreLongAndNotAmongTheFirstThatAreTried(t *testing.T) {
 		"motdepasse123456":                    PasswordCommon,
 		"letmeinletmein!!":                    PasswordCommon,
 		"counterfoil-admin-1":                 PasswordCommon,
+		"liverpool-chelsea-1":                 PasswordCommon,
+		"Manchester99United!":                 PasswordCommon,
+		"butterfly.elephant.7":                PasswordCommon,
+		"ch3ls34.l1v3rp00l":                   PasswordCommon,
+		"sunflower kettle nervous":            0,
 		"I am Ada Lovelace, hello there":      PasswordHasName,
 	} {
 		err := choose("ada lovelace", normal(password))
@@ -44,6 +49,22 @@ func TestPasswordsAreLongAndNotAmongTheFirstThatAreTried(t *testing.T) {
 		var choice ChoiceError
 		if errors.As(err, &choice); choice.Why != want {
 			t.Errorf("%q: %v, want %d", name, err, want)
+		}
+	}
+}
+
+// AUTH-PW-01: the list is the one it is said to be.
+func TestThousandsOfLeakedPasswordsAreRefused(t *testing.T) {
+	set, err := leaked()
+	if err != nil || len(set) < 5000 {
+		t.Fatalf("%d leaked passwords are known, %v", len(set), err)
+	}
+	for p := range set {
+		if len(p) < 4 {
+			continue
+		}
+		if bad, err := guessed(strings.ToUpper(p)); err != nil || !bad {
+			t.Fatalf("%q is not refused, %v", p, err)
 		}
 	}
 }

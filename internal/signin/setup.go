@@ -248,7 +248,8 @@ const sqlRecover = "select access.use_recovery_code($1, $2, $3, $4, $5, $6, $7)"
 // Recover uses up a recovery code in place of a one-time code. It does not sign anybody in: it gives ten minutes to
 // enrol a new authenticator, with which he then signs in as always.
 func (d *Desk) Recover(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token, recovery string) (_ string, e Enrolment, err error) {
-	s, c, err := d.second(ctx, admissions, from, token)
+	// Apart from codes, so that who guesses those does not keep the owner from this.
+	s, c, err := d.counts(ctx, admissions, from, token, "password", "recoveries")
 	if err != nil {
 		return "", e, err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,18 +46,20 @@ type Config struct {
 	Gate *access.Gate
 	Ring *keyring.Ring
 	Now  func() time.Time
+	URL  string // where the console is reached; security keys are made for its host
 }
 
 // Desk is where administrators come in. It is safe for concurrent use, also by several nodes.
 type Desk struct {
 	cfg   Config
 	codes *totp.Verifier
+	web   *webauthn.WebAuthn // nil where security keys cannot be used
 	hash  hasher
 }
 
 // New makes a Desk.
 func New(c Config) *Desk {
-	return &Desk{cfg: c, codes: totp.New(c.Pool, c.Now), hash: newHasher()}
+	return &Desk{cfg: c, codes: totp.New(c.Pool, c.Now), web: newRelyingParty(c.URL), hash: newHasher()}
 }
 
 // newToken makes a token and what is kept of it.

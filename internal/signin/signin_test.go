@@ -488,8 +488,17 @@ func TestGuessingCodesIsStoppedThoughThePasswordIsRight(t *testing.T) {
 	must(t, err)
 	_, err = p.Code(t.Context(), from, here, waiting, ph.code(t))
 	waits(t, "the right code while waiting", err)
+	// AUTH-RATE-03: whoever guesses codes does not shut the owner out.
+	for range 5 {
+		_, _, err = p.Recover(t.Context(), from, here, waiting, "aaaa-bbbb-cccc-dddd")
+		refused(t, "a recovery code that is none", err, signin.ErrRefused)
+	}
 	_, _, err = p.Recover(t.Context(), from, here, waiting, codes[0])
-	waits(t, "a recovery code while waiting", err)
+	waits(t, "a recovery code after five wrong ones", err)
+	p.sql(t, "delete from console.failure where about like 'recoveries%'")
+	if _, _, err = p.Recover(t.Context(), from, here, waiting, codes[0]); err != nil {
+		t.Errorf("a recovery code while codes are waited for: %v", err)
+	}
 }
 
 // AUTH-IP-13.

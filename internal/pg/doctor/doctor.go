@@ -101,6 +101,12 @@ func remedy(line string, missing bool) string {
 	case kind == "trigger" && missing:
 		return fmt.Sprintf("the table could be changed meanwhile: compare the log with its export (counterfoil audit verify), then restore the trigger from the migrations and: alter table %s enable always trigger %s",
 			object, strings.SplitN(detail, " ", 2)[0])
+	case kind == "constraint" && missing:
+		return fmt.Sprintf("the table could hold what it must not: compare the log with its export (counterfoil audit verify), then restore the constraint of %s from the migrations", object)
+	case kind == "default grant":
+		return "alter default privileges … revoke what it grants, and revoke it from every object made meanwhile"
+	case kind == "publication" || kind == "subscription" || kind == "foreign server":
+		return fmt.Sprintf("rows can leave or enter by it past every record: find out who made it and what for, then: drop %s %s", strings.TrimPrefix(kind, "foreign "), object)
 	case kind == "function" && missing:
 		return "compare the log with its export (counterfoil audit verify), then restore the function from the migrations of this program; if it is new, run `counterfoil migrate`"
 	case missing:
@@ -155,7 +161,7 @@ func roles(ctx context.Context, conn *pgx.Conn, r *Report, name, service string)
 	rows, err := conn.Query(ctx, `select 'the role ' || rolname || ' may ' || w from pg_authid cross join lateral (values
 			(rolsuper, 'do anything (superuser)'), (rolcreaterole, 'make roles'), (rolcreatedb, 'make databases'), (rolreplication, 'copy the whole server (replication)'),
 			(rolbypassrls, 'see all organisations (bypassrls)')) as p(has, w) where rolname like 'counterfoil\_%' and has
-		union all select 'the owner ' || rolname || ' can log in' from pg_authid where rolname in ('counterfoil_chat', 'counterfoil_euii', 'counterfoil_audit', 'counterfoil_access') and rolcanlogin
+		union all select 'the owner ' || rolname || ' can log in' from pg_authid where rolname in ('counterfoil_chat', 'counterfoil_euii', 'counterfoil_audit', 'counterfoil_access', 'counterfoil_views') and rolcanlogin
 		union all select 'the role ' || m.rolname || ' is a member of ' || g.rolname from pg_auth_members a join pg_authid g on g.oid = a.roleid join pg_authid m on m.oid = a.member
 			where g.rolname like 'counterfoil\_%' and not m.rolsuper and not (g.rolname = 'counterfoil_auditor' and m.rolname like `+anAuditor+`)
 		union all select 'the role ' || m.rolname || ' is a member of ' || g.rolname from pg_auth_members a join pg_authid g on g.oid = a.roleid join pg_authid m on m.oid = a.member
@@ -330,6 +336,15 @@ select line from (select distinct line from (
 		from acl, aclexplode(acl.acl) x where x.grantee <> x.grantor and not exists (select from pg_roles s where s.oid = x.grantee and s.rolsuper)
 			and not (acl.what = 'grant: database' and x.grantee in (select r.oid from pg_roles r where r.rolname like `+anAuditor+`))
 	union all select 'role: ' || rolname || case when rolcanlogin then ' can log in' else '' end from pg_roles where rolname like 'counterfoil\_%' and rolname not like `+anAuditor+`
+	union all select 'constraint: ' || regexp_replace(regexp_replace(name || ' ' || c.conname || ' ' || pg_get_constraintdef(c.oid), '_[0-9]{4}_[0-9]{2}', '_month', 'g'), '\s+', ' ', 'g') || case when c.convalidated then '' else ' not validated' end
+		from rel join pg_constraint c on c.conrelid = rel.oid where c.contype in ('c', 'f', 'p', 'u', 'x')
+	union all select 'unique index: ' || regexp_replace(pg_get_indexdef(i.indexrelid), '_[0-9]{4}_[0-9]{2}', '_month', 'g') from rel join pg_index i on i.indrelid = rel.oid
+		where i.indisunique and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
+	union all select 'default grant: ' || coalesce(nullif(d.defaclnamespace, 0)::regnamespace::text, 'everywhere') || ' ' || d.defaclobjtype::text || ' of ' || d.defaclrole::regrole || ' to '
+		|| case x.grantee when 0 then 'public' else x.grantee::regrole::text end || ' ' || x.privilege_type from pg_default_acl d, aclexplode(d.defaclacl) x where x.grantee <> d.defaclrole
+	union all select 'publication: ' || pubname from pg_publication
+	union all select 'subscription: ' || subname from pg_subscription s join pg_database d on d.oid = s.subdbid where d.datname = current_database()
+	union all select 'foreign server: ' || srvname from pg_foreign_server
 	union all select 'event trigger: ' || evtname from pg_event_trigger
 	union all select 'rule: ' || name || ' ' || r.rulename from rel join pg_rewrite r on r.ev_class = rel.oid where rel.relkind in ('r', 'p')
 	union all select 'extension: ' || extname from pg_extension where extname <> 'plpgsql'

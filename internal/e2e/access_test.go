@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/webauthn"
+)
+
+// byName has the console reached as localhost, since security keys are made for hosts with a name.
+func byName(env []string) string {
+	for _, kv := range env {
+		if addr, ok := strings.CutPrefix(kv, "COUNTERFOIL_CONSOLE_ADDR="); ok {
+			if _, port, err := net.SplitHostPort(addr); err == nil {
+				return "COUNTERFOIL_CONSOLE_URL=http://localhost:" + port
+			}
+		}
+	}
+	return ""
+}
+
+// join sets up a further administrator with these roles and signs him in.
+func (s *service) join(t *testing.T, name string, roles ...string) *admin {
+	t.Helper()
+	args := []string{"admin", "setup", "--json"}
+	for _, role := range roles {
+		args = append(args, "--role", role)
+	}
+	var link struct {
+		SetUp string `json:"set_up"`
+	}
+	if err := json.Unmarshal([]byte(s.run("counterfoil", args...)), &link); err != nil {
+		t.Fatal(err)
+	}
+	a := &admin{tab: newTab(t, "en-GB"), service: s, name: name, words: consoleIn["en"]}
+	a.trouble = true // pages that ask for a factor are refusals
+	a.openLink(link.SetUp)
+	a.choose()
+	a.scan()
+	a.giveCode()
+	a.shows("h1", a.words.kept)
+	a.press("", "link", a.words.toSignIn)
+	a.givePassword()
+	a.giveCode()
+	a.shows("h1", a.words.events)
+	return a
+}
+
+// seen looks at a page in every respect.
+func (a *admin) seen(where string) {
+	a.t.Helper()
+	a.tab.named("console, " + where)
+	for _, width := range []int64{1440, 390} {
+		a.size(width, 900)
+		a.fits(where)
+		for _, scheme := range []string{"light", "dark"} {
+			a.scheme(scheme)
+			a.legible(where)
+			a.picture(fileName("access", where+", "+map[int64]string{1440: "wide", 390: "narrow"}[width]+", "+scheme))
+		}
+	}
+	a.size(1440, 900)
+	a.accessible("console, " + where)
+}
+
+func (a *admin) open(path string) {
+	a.t.Helper()
+	a.goTo(a.service.Console + path)
+}
+
+// usesKey puts a security key into the browser, which answers and knows its owner.
+func (a *admin) usesKey() {
+	a.t.Helper()
+	call(a.tab, webauthn.Enable, webauthn.EnableParams{})
+	call(a.tab, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportUsb, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+	}})
+}
+
+// record is the name of the link to the newest record of this.
+func (a *admin) record(what string) (name string) {
+	a.t.Helper()
+	eventually(a.t, "there is a record of it", soon, func() bool {
+		name = eval[string](a.tab, `[...document.querySelectorAll("main a")].find((l) => l.ariaLabel?.includes(`+quote(what)+`))?.ariaLabel ?? ""`)
+		return name != ""
+	})
+	return name
+}
+
+// revealLink is the name of the link that leads to the page on which one asks to see somebody of a kind.
+func (a *admin) revealLink(kind string) (name string) {
+	a.t.Helper()
+	eventually(a.t, "one can ask to see him", soon, func() bool {
+		name = eval[string](a.tab, `[...document.querySelectorAll("a")].find((l) => l.textContent.startsWith(`+quote("Reveal name: "+kind)+`))?.textContent ?? ""`)
+		return name != ""
+	})
+	return name
+}
+
+// AUTH-WA-01, AUTH-WA-02, AUTH-STEP-02, AUTH-IP-08, CON-16.
+func TestTwoAdministratorsLookAfterWhoSeesWhom(t *testing.T) {
+	t.Parallel() // it waits for codes
+	s := newService(t, byName)
+	v := visit(t, s)
+	v.begin("Vera Visitor", "vera@visitor.example", "A page of my ledger is loose")
+	c := work(t, s, amelie)
+	c.join("A page of my ledger is loose")
+	c.say("Good morning")
+	v.chat.shows("#agent", amelie.name)
+	ada := s.join(t, adminName, "auditor", "security_admin")
+	anna := s.join(t, "Anna Approver", "approver")
+
+	// A security key, which takes password and code to be added, answers from then on in place of codes.
+	ada.usesKey()
+	ada.open("/access")
+	ada.seen("access")
+	ada.find("", "textbox", "Add a security key").write("The blue one")
+	ada.key(enter)
+	ada.shows("h1", "One more code")
+	ada.seen("step-up with password")
+	ada.find("", "textbox", "Password").write(adminPassword)
+	ada.giveCode()
+	ada.shows("h1", "Register your security key")
+	ada.seen("security key")
+	ada.press("", "button", "Register it")
+	ada.shows("h1", "Access")
+	ada.shows("main", "The blue one")
+	ada.shows(".banners", "A security key was registered")
+
+	// An auditor sees a person masked, for a reason and with the key.
+	ada.open("/events")
+	ada.press("", "link", ada.record("Show the visitor who answers him"))
+	reveal := ada.revealLink("agent")
+	ada.press("", "link", reveal)
+	ada.shows("h1", "Reveal a name")
+	ada.seen("reveal")
+	ada.find("", "textbox", "Why").write("Complaint 4711 of today")
+	ada.press("", "button", "Reveal")
+	ada.shows("h1", "One more code")
+	ada.seen("step-up with key")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("h1.revealed", "A•••")
+	ada.seen("revealed")
+	if strings.Contains(eval[string](ada.tab, `document.documentElement.outerHTML`), amelie.name) {
+		t.Error("an auditor sees the name")
+	}
+
+	// In an emergency he sees it, once somebody else consented.
+	ada.open("/events")
+	ada.press("", "link", ada.record("Show the visitor who answers him"))
+	ada.press("", "link", reveal)
+	ada.press("", "link", "It is an emergency: ask a second person for consent")
+	ada.shows("h1", "Ask to see a person")
+	ada.seen("ask")
+	ada.find("", "textbox", "Why").write("He does not answer and his chats wait")
+	ada.find("", "textbox", "Ticket").write("T-4711")
+	ada.press("", "button", "Ask for approval")
+	ada.shows("main", "You asked for this.")
+	anna.open("/approvals")
+	anna.shows("main", "He does not answer and his chats wait (T-4711)")
+	anna.seen("approvals")
+	anna.press("main", "link", "Emergency: see a person")
+	anna.find("", "textbox", "Why").write("I know of the case")
+	anna.press("", "button", "Approve")
+	anna.shows("h1", "One more code")
+	anna.giveCode()
+	anna.shows("main", "in force")
+	anna.shows(".banner.alarm", "Emergency in force")
+	anna.seen("approval in force")
+	ada.open("/events")
+	ada.shows(".banner.alarm", "Emergency in force")
+	ada.press("", "link", ada.record("Show the visitor who answers him"))
+	ada.press("", "link", reveal)
+	ada.find("", "textbox", "Why").write("He does not answer and his chats wait")
+	ada.press("", "button", "Reveal")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("h1.revealed", amelie.name)
+	anna.reload()
+	anna.shows("main", "Reveal in an emergency")
+	anna.press("", "button", "End it now")
+	anna.shows("main", "over")
+	anna.seen("approval over")
+
+	// The allowlist: a change that would shut him out is refused; with consent it is made, and the host lets him in again.
+	ada.open("/allowlist")
+	ada.find("", "textbox", "Network").write("192.0.2.0/24")
+	ada.key(enter)
+	ada.shows("h1", "One more code")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("main", "A change is on trial")
+	ada.seen("allowlist on trial")
+	ada.press("", "button", "Take it back")
+	eventually(t, "the change is taken back", soon, func() bool { return !strings.Contains(ada.text("main"), "on trial") })
+	own := eval[string](ada.tab, `[...document.querySelectorAll("td")].find((d) => d.textContent.includes("yours")).parentElement.querySelector("button").ariaLabel`)
+	ada.press("", "button", own)
+	ada.shows("h1", "This would shut you out")
+	ada.seen("lock-out")
+	eval[bool](ada.tab, `document.querySelector("main details").open = true`)
+	ada.find("", "textbox", "Type 127.0.0.1/32 to confirm").write("127.0.0.1/32")
+	ada.find("", "textbox", "Why").write("We move to another office")
+	ada.press("", "button", "Ask for approval")
+	ada.shows("main", "You asked for this.")
+	at := eval[string](ada.tab, `location.pathname`)
+	anna.open(at)
+	anna.find("", "textbox", "Why").write("I know of the move")
+	anna.press("", "button", "Approve")
+	anna.shows("h1", "One more code")
+	anna.giveCode()
+	anna.shows("main", "in force")
+	ada.reload()
+	ada.press("", "button", "Make the change")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("h1", "This address is not admitted")
+	s.run("counterfoil", "admin", "allow", "127.0.0.1")
+	ada.open("/sign-in")
+	ada.givePassword()
+	ada.giveCode()
+	ada.shows(".banners", "Somebody with a shell on the host has admitted an address.")
+	ada.seen("saved")
+	if all := eval[string](ada.tab, `document.documentElement.outerHTML`); strings.Contains(all, amelie.name) {
+		t.Error("the events show the name")
+	}
+}
