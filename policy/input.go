@@ -140,7 +140,7 @@ type Input struct {
 
 // Actor is who asks.
 type Actor struct {
-	Kind         string   `json:"kind"`         // visitor, agent, channel, admin, job, operator
+	Kind         string   `json:"kind"`         // visitor, agent, channel, admin, job, operator, client
 	Organisation string   `json:"organisation"` // the tenant he acts in
 	Ref          string   `json:"ref"`          // keyed reference; empty for an agent without a profile
 	Roles        []string `json:"roles"`        // of an admin: auditor, security_admin, privacy_officer, approver
@@ -217,7 +217,7 @@ func closed() map[string][]string {
 		purposes = append(purposes, string(p))
 	}
 	return map[string][]string{
-		"actor.kind":              {"visitor", "agent", "channel", "admin", "job", "operator"},
+		"actor.kind":              {"visitor", "agent", "channel", "admin", "job", "operator", "client"},
 		"actor.roles":             {"auditor", "security_admin", "privacy_officer", "approver"},
 		"actor.factors.method":    {"password", "totp", "webauthn"},
 		"actor.factors.for":       purposes,

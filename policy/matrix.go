@@ -55,6 +55,7 @@ func bases(purpose Purpose) []base {
 		agent    = Actor{Kind: "agent", Organisation: "o1", Ref: "a1", Address: "none"}
 		channel  = Actor{Kind: "channel", Organisation: "o1", Ref: "t1", Address: "none"}
 		operator = Actor{Kind: "operator", Organisation: "o1", Ref: "root", Address: "none"}
+		client   = Actor{Kind: "client", Organisation: "o1", Ref: "p1", Address: "admitted"}
 		admin    = func(role string) Actor {
 			return Actor{
 				Kind: "admin", Organisation: "o1", Ref: "m1", Roles: []string{role},
@@ -132,6 +133,7 @@ func bases(purpose Purpose) []base {
 	case ReadAuditLog:
 		return []base{
 			ask("an auditor", admin("auditor"), "console", nothing, Conversation{}),
+			ask("a program with a token", client, "console", nothing, Conversation{}),
 			ask("the operator", operator, "service", nothing, Conversation{}),
 		}
 	case Administer:
@@ -250,7 +252,7 @@ func dimensions() []dimension {
 			in.Organisation.Limits = Limits{n, n, n, n, n, n}
 		}})
 	}
-	for i, kind := range lists["actor.kind"] {
+	for i, kind := range []string{"visitor", "agent", "channel", "admin", "job", "operator"} { // a client is shown nobody
 		limits.changes = append(limits.changes, change{"3000 for " + kind, func(in *Input) {
 			l := &in.Organisation.Limits
 			*[]*int{&l.Visitor, &l.Agent, &l.Channel, &l.Admin, &l.Job, &l.Operator}[i] = 3000

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"counterfoil/audit"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/bot"
@@ -234,9 +235,13 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		defer cancel()
 		_ = hub.Drain(ctx)
 	})
+	madeUp, err := s.madeUp(ctx)
+	if err != nil {
+		return err
+	}
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
-		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, MadeUp: madeUp,
 		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
@@ -601,6 +606,26 @@ func (s *service) demoMonth(ctx context.Context, o chat.Organisation) error {
 		return err
 	}
 	return demo.Write(ctx, owner, s.heart.key, o.ID, entries)
+}
+
+// madeUp says with how many records a log begins that were made up for a try-out, also when it goes on without one.
+func (s *service) madeUp(ctx context.Context) (map[uuid.UUID]uint64, error) {
+	all, err := s.heart.store.Organisations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made := make(map[uuid.UUID]uint64)
+	for _, o := range all {
+		for body, err := range s.heart.log.Entries(ctx, o.ID, 0, 1) {
+			if err != nil {
+				return nil, err
+			}
+			if e, err := audit.ParseEntry(body); err == nil && demo.Made(e) > 0 {
+				made[o.ID] = demo.Made(e)
+			}
+		}
+	}
+	return made, nil
 }
 
 func (s *service) startStandin(ctx context.Context) error {

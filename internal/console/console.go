@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
 	"counterfoil/audit/pglog"
@@ -33,7 +34,7 @@ import (
 	"counterfoil/policy"
 )
 
-// Config is what the console is made of; every field is needed.
+// Config is what the console is made of; every field but MadeUp is needed.
 type Config struct {
 	Desk    *signin.Desk
 	Gate    *access.Gate
@@ -47,6 +48,8 @@ type Config struct {
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
 	Policy     *policy.Engine // which the gate asks
+
+	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -63,6 +66,7 @@ type Server struct {
 	verifier *verifier
 
 	reports *rate.Limiter // of violations
+	paces   paces         // of programs
 
 	stopping chan struct{} // closed when live tails are to end
 	stop     func()
@@ -113,6 +117,8 @@ func (s *Server) Routes(r chi.Router) {
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
+	s.tokenRoutes(r)
+	s.apiRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -436,7 +442,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

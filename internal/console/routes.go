@@ -95,6 +95,16 @@ func Declarations() map[string]Declared {
 		"POST /access/passkeys/remove":        {References, policy.OwnAccount, "passkey.remove"},
 		"POST /access/codes":                  {Secrets, policy.OwnAccount, "recovery_codes.renewed"},
 		"POST /notices/read":                  {None, "", "notices.read"},
+
+		"GET /access/tokens":              {References, policy.ReadAuditLog, "console.tokens"},
+		"POST /access/tokens":             {Secrets, policy.Administer, "token.make"},
+		"POST /access/tokens/revoke":      {References, policy.Administer, "token.revoke"},
+		"GET /api/v1/openapi.json":        {None, "", ""},
+		"GET /api/v1/records":             {References, policy.ReadAuditLog, "api.records"},
+		"GET /api/v1/records/{seq}":       {References, policy.ReadAuditLog, "api.record"},
+		"GET /api/v1/records/{seq}/proof": {References, policy.ReadAuditLog, "api.proof"},
+		"GET /api/v1/counts":              {References, policy.ReadAuditLog, "api.counts"},
+		"GET /api/v1/checkpoint":          {References, policy.ReadAuditLog, "api.checkpoint"},
 	}
 }
 

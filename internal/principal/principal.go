@@ -98,6 +98,23 @@ func NewAdmin(organisation, admin uuid.UUID, roles []string, proof totp.Proof, f
 // Job is the service itself at one of its tasks.
 type Job struct{ actor }
 
+// Client is a program that reads the log over the network; proved by its token and an admitted address.
+type Client struct {
+	actor
+	from ipallow.Admission
+}
+
+// Address is where it asks from.
+func (c Client) Address() netip.Addr { return c.from.Address() }
+
+// NewClient names the program that holds a token which was checked.
+func NewClient(organisation, token uuid.UUID, from ipallow.Admission) (Client, error) {
+	if organisation == uuid.Nil || token == uuid.Nil || from.Organisation() != organisation || !from.Address().IsValid() {
+		return Client{}, errors.New("this program's address was not admitted")
+	}
+	return Client{actor{"client", organisation, organisation, token.String()}, from}, nil
+}
+
 // NewVisitor names a visitor whose session was checked.
 func NewVisitor(organisation, visitor uuid.UUID) Visitor {
 	return Visitor{actor{"visitor", organisation, visitor, ""}}

@@ -87,6 +87,16 @@ test_any_role_reads_the_log if {
 	}
 }
 
+program := object.union(reader, {"actor": {"kind": "client", "roles": [], "factors": [], "address": "admitted"}})
+
+test_a_program_reads_the_log_and_nothing_else if {
+	counterfoil.decision.rule == "read_audit_log.client" with input as program
+	counterfoil.decision.reasons == {"address_not_admitted", "wrong_audience"} with input as object.union(program, {"actor": {"address": "none"}, "audience": "service"})
+	every purpose in ["administer", "reveal_to_admin", "read_transcript", "own_account"] {
+		not counterfoil.decision.allow with input as object.union(program, {"purpose": purpose})
+	}
+}
+
 test_a_security_admin_administers if {
 	setter := questions.stepped_up(with_roles(reader, ["security_admin"]), "administer")
 	counterfoil.decision.rule == "administer.admin" with input as setter

@@ -11,7 +11,7 @@ import data.counterfoil.admin
 # title: Terms
 # description: Who may ask, for whose eyes, about whom and for which fields.
 terms := {
-	"actors": {"admin", "operator"},
+	"actors": {"admin", "client", "operator"},
 	"audiences": {"console", "service"},
 	"subjects": {"", "agent", "visitor", "conversation"},
 	"fields": set(),
@@ -43,10 +43,23 @@ permit := {"allow": true, "rule": "read_audit_log.admin", "masked": set(), "obli
 }
 
 # METADATA
+# title: Program
+# description: A program with a token that an administrator made for it, at an admitted address. It can do nothing else.
+# custom:
+#   statements: [SEED-ORG-3]
+permit := {"allow": true, "rule": "read_audit_log.client", "masked": set(), "obligations": set()} if {
+	input.actor.kind == "client"
+	input.audience == "console"
+	input.subject.kind in {"", "agent", "visitor", "conversation"}
+	input.fields == []
+	admin.at_admitted_address
+}
+
+# METADATA
 # title: Outside the console
-# description: An administrator acts in the console.
+# description: An administrator acts in the console, and a program asks it.
 reasons contains "wrong_audience" if {
-	input.actor.kind == "admin"
+	input.actor.kind in {"admin", "client"}
 	not input.audience == "console"
 }
 
@@ -68,8 +81,8 @@ reasons contains "factor_missing" if {
 
 # METADATA
 # title: Address not admitted
-# description: An administrator works from an admitted address only.
+# description: An administrator works from an admitted address only, and so does a program.
 reasons contains "address_not_admitted" if {
-	input.actor.kind == "admin"
+	input.actor.kind in {"admin", "client"}
 	not admin.at_admitted_address
 }

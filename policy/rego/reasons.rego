@@ -32,7 +32,7 @@ reasons contains "unknown_purpose" if not terms
 # title: Unknown kind of actor
 # description: The actor is of no kind that we know.
 reasons contains "unknown_actor_kind" if {
-	not input.actor.kind in {"visitor", "agent", "channel", "admin", "job", "operator"}
+	not input.actor.kind in {"visitor", "agent", "channel", "admin", "job", "operator", "client"}
 }
 
 # METADATA
