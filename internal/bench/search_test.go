@@ -135,6 +135,47 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
+// BenchmarkCounts is what the pages of the console count beside what they list, each up to its bound: the strip above a filter, the
+// histogram of an hour-by-hour window, who saw whom, and the people of a period. The spans are those in which the bound is reached.
+func BenchmarkCounts(b *testing.B) {
+	w := newWorld(b, 50)
+	w.newArchive(b, *records)
+	large := w.organisations[0].ID
+	bound := time.Duration(float64(searchedMonths*30*24*time.Hour) * 1.2 * 20_000 / (0.7 * float64(*records)))
+	recent := time.Now().Add(-min(bound, searchedMonths*30*24*time.Hour))
+	for _, c := range []struct {
+		name string
+		look func(context.Context) error
+	}{
+		{"strip-of-an-actor", func(ctx context.Context) error {
+			_, err := w.log.Times(ctx, large, pglog.Query{Actor: fmt.Sprint("agent", rand.IntN(agents))}, 24*time.Hour, 20_000)
+			return err
+		}},
+		{"strip-of-hours", func(ctx context.Context) error {
+			_, err := w.log.Times(ctx, large, pglog.Query{Since: recent}, time.Hour, 20_000)
+			return err
+		}},
+		{"who-saw-whom", func(ctx context.Context) error {
+			_, err := w.log.Pairs(ctx, large, pglog.Query{Since: recent, Limit: 500}, pglog.ByPair, 24, 20_000)
+			return err
+		}},
+		{"people", func(ctx context.Context) error {
+			_, err := w.log.Pairs(ctx, large, pglog.Query{Since: recent, Limit: 500}, pglog.BySubject, 24, 20_000)
+			return err
+		}},
+		{"who-an-actor-saw", func(ctx context.Context) error {
+			_, err := w.log.Pairs(ctx, large, pglog.Query{Actor: fmt.Sprint("agent", rand.IntN(agents)), Limit: 500}, pglog.ByPair, 24, 20_000)
+			return err
+		}},
+		{"a-handle", func(ctx context.Context) error {
+			_, err := w.log.References(ctx, large, "subject", fmt.Sprint("visitor", 2+rand.IntN(7)), 2)
+			return err
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) { w.searched(b, c.look) })
+	}
+}
+
 func (w *world) searched(b *testing.B, search func(context.Context) error) {
 	var bare, ours sample
 	for b.Loop() {

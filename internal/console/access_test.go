@@ -618,7 +618,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		if strings.HasPrefix(route, "/integrity/") {
 			query = url.Values{"record": {"0"}, "as": {"record"}, "old": {"1"}}
 		} else if !strings.Contains(route, "reveal") && !strings.Contains(route, "ask") {
-			query = url.Values{"after": {"0"}} // of a stream, which ends at once where it cannot be flushed
+			query = url.Values{"after": {"0"}, "as": {"csv"}} // of a stream, which ends at once where it cannot be flushed
 		}
 		if strings.HasPrefix(route, "/api/") {
 			s.program(program, http.StatusOK, path, nil)

@@ -113,9 +113,6 @@ func (s *Server) Routes(r chi.Router) {
 	r.Post("/sign-in/code", s.door(s.code))
 	r.Post("/sign-in/recovery", s.door(s.recovery))
 	r.Post("/sign-out", s.door(s.signOut))
-	r.Get("/", s.signedIn(func(w http.ResponseWriter, r *http.Request, _ visit, _ principal.Admin) {
-		http.Redirect(w, r, "/events", http.StatusSeeOther)
-	}))
 	s.searchRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
@@ -343,6 +340,7 @@ type section struct {
 
 // sections are the parts, in the order in which they are shown.
 var sections = []section{
+	{"/", "overview"},
 	{"/events", "events"},
 	{"/live", "live"},
 	{"/people", "people"},
@@ -444,7 +442,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
-	"live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

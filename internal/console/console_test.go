@@ -197,7 +197,7 @@ func (s *site) signIn() {
 	s.expect(http.StatusSeeOther, "POST", "/sign-in", url.Values{"name": {s.name}, "password": {password}})
 	s.expect(http.StatusOK, "GET", "/sign-in/code", nil)
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/sign-in/code", url.Values{"code": {s.code()}})
-	if to := resp.Header.Get("Location"); to != "/events" {
+	if to := resp.Header.Get("Location"); to != "/" {
 		s.t.Fatalf("after the sign-in one comes to %s", to)
 	}
 }

@@ -85,7 +85,7 @@ type codePage struct{ Problem string }
 func (s *Server) showSignIn(w http.ResponseWriter, r *http.Request, v visit) {
 	if v.token != "" {
 		if _, err := s.cfg.Desk.Resume(r.Context(), v.admissions, v.from, v.token); err == nil {
-			http.Redirect(w, r, "/events", http.StatusSeeOther)
+			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}
 	}
@@ -124,7 +124,7 @@ func (s *Server) code(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	s.setCookie(w, token)
-	http.Redirect(w, r, "/events", http.StatusSeeOther)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
 func (s *Server) recovery(w http.ResponseWriter, r *http.Request, v visit) {

@@ -213,10 +213,11 @@ func (t *tail) next(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t.at = head.Size - 1
-	if len(found) > 0 && (len(found) == pageSize || found[len(found)-1].Seq > t.at) {
-		t.at = found[len(found)-1].Seq
+	// What came after the head was read is left for the next look: of several searches only the later ones saw it.
+	if t.at = head.Size - 1; len(found) == pageSize {
+		t.at = min(t.at, found[pageSize-1].Seq)
 	}
+	found = slices.DeleteFunc(found, func(r pglog.Found) bool { return r.Seq > t.at })
 	if skipped == "" && len(found) == 0 {
 		return fmt.Sprintf("id: %d\n\n", t.at), nil
 	}

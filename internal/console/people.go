@@ -19,7 +19,7 @@ import (
 
 const (
 	// peopleCounted bounds the records from which people are counted: the newest of the time.
-	peopleCounted = 100_000
+	peopleCounted = 20_000
 	// peopleShown is how many people or pairs a page shows.
 	peopleShown = 100
 	// trendSteps is in how many steps a trend is drawn.
@@ -53,6 +53,17 @@ func (p tally) Ref() string { return cmp.Or(p.Actor.Ref, p.Subject.Ref) }
 
 // Handle is how he is shown.
 func (p tally) Handle() string { return cmp.Or(p.Who, p.About) }
+
+// pairList is a table of pairs under a title.
+type pairList struct {
+	Title string
+	List  []tally
+}
+
+// Pairs is the table of pairs whose title is the text of this name.
+func (v view) Pairs(name string, list []tally) view {
+	return v.With(pairList{word(v.Lang, name), list})
+}
 
 // counted is a list of people and from how many records it was made.
 type counted struct {

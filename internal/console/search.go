@@ -22,8 +22,10 @@ import (
 
 // searchRoutes are the pages on which the log is searched, followed and counted.
 func (s *Server) searchRoutes(r chi.Router) {
+	r.Get("/", s.signedIn(s.overview))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/export", s.signedIn(s.export))
 	r.Get("/people", s.signedIn(s.showPeople))
 	r.Get("/people/{ref}", s.signedIn(s.person))
 	r.Get("/letters/{ref}", s.signedIn(s.letter))

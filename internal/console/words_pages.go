@@ -101,7 +101,7 @@ var pageWords = map[string][2]string{
 	"timesAbout":   {"times asked about", "demandes à son sujet"},
 	"timesAsked":   {"times asking", "demandes de sa part"},
 	"timesDenied":  {"of those about him denied", "refus parmi celles à son sujet"},
-	"personPartly": {"Counted are the newest 100,000 records of this person.", "Le décompte porte sur les 100 000 enregistrements les plus récents de cette personne."},
+	"personPartly": {"Counted are the newest 20,000 records of this person.", "Le décompte porte sur les 20 000 enregistrements les plus récents de cette personne."},
 	"byOthers":     {"Who asked about him", "Qui a demandé ses données"},
 	"ofOthers":     {"Whom he asked about", "De qui il a demandé les données"},
 	"latest":       {"The latest records", "Les derniers enregistrements"},
@@ -145,4 +145,24 @@ var pageWords = map[string][2]string{
 	"act_console.people": {"List people", "Lister les personnes"}, "act_console.person": {"Read the history of a person", "Consulter l’historique d’une personne"},
 	"act_console.who": {"Read who saw whom", "Consulter qui a vu qui"}, "act_console.letter": {"Write the letter for an access request", "Établir la lettre d’une demande d’accès"},
 	"fact_person": {"Person (reference)", "Personne (référence)"}, "fact_language": {"Language", "Langue"},
+
+	// Overview
+	"overview":             {"Overview", "Vue d’ensemble"},
+	"overviewLead":         {"What was decided within seven days, and where the log stands.", "Ce qui a été décidé en sept jours, et où en est le journal."},
+	"overviewDays":         {"The last %d days", "Les %d derniers jours"},
+	"overviewPurposes":     {"What it was for, seven days", "À quelles fins, sept jours"},
+	"overviewLog":          {"The log", "Le journal"},
+	"overviewCheckpoint":   {"Last record, under the newest checkpoint", "Dernier enregistrement, sous le dernier point de contrôle"},
+	"overviewSilent":       {"Days without a record, of thirty", "Jours sans enregistrement, sur trente"},
+	"overviewDenials":      {"The latest denials", "Les derniers refus"},
+	"overviewNoDenials":    {"Nothing was denied within thirty days.", "Rien n’a été refusé en trente jours."},
+	"weekBefore":           {"%s the week before", "%s la semaine précédente"},
+	"act_console.overview": {"Read the overview", "Consulter la vue d’ensemble"},
+
+	// Exports
+	"export":             {"All that was found, as a file:", "Tout ce qui a été trouvé, en fichier :"},
+	"tooMuch":            {"This is more than fits into a file", "C’est plus que n’en contient un fichier"},
+	"tooMuchText":        {"Narrow the filter to 20,000 records, or export the whole log with its proofs on the host: counterfoil audit export DIR", "Réduisez le filtre à 20 000 enregistrements, ou exportez tout le journal avec ses preuves sur la machine : counterfoil audit export DIR"},
+	"act_console.export": {"Ask for an export of records", "Demander un export d’enregistrements"}, "act_console.exported": {"Export records", "Exporter des enregistrements"},
+	"fact_format": {"Format", "Format"}, "fact_digest": {"Digest of the file", "Empreinte du fichier"},
 }

@@ -22,14 +22,14 @@ import (
 
 // consoleWords are the names under which somebody finds things in the console, in a language.
 type consoleWords struct {
-	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened, asPage, live, people, who, letter, letterTitle string
+	setUp, name, password, again, proceed, card, code, confirm, kept, toSignIn, signIn, lost, yourCode, events, signOut, happened, asPage, live, people, who, letter, letterTitle, overview string
 }
 
 var consoleIn = map[string]consoleWords{
 	"en": {"Set up an administrator", "Sign-in name", "Password", "Password again", "Continue", "Add your authenticator", "Six-digit code", "Confirm", "Keep your recovery codes",
-		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up", "Open as a page", "Live", "People", "Who saw whom", "Letter for an access request", "Who was shown data about you"},
+		"I have kept them: sign in", "Sign in", "I have lost my authenticator", "Your code", "Events", "Sign out", "An administrator was set up", "Open as a page", "Live", "People", "Who saw whom", "Letter for an access request", "Who was shown data about you", "Overview"},
 	"fr": {"Créer un administrateur", "Nom de connexion", "Mot de passe", "Mot de passe, encore", "Continuer", "Ajouter votre application d’authentification", "Code à six chiffres", "Confirmer", "Conservez vos codes de secours",
-		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé", "Ouvrir comme page", "En direct", "Personnes", "Qui a vu qui", "Lettre pour une demande d’accès", "Qui a vu des données vous concernant"},
+		"Je les ai conservés : se connecter", "Se connecter", "J’ai perdu mon application d’authentification", "Votre code", "Événements", "Se déconnecter", "Un administrateur a été créé", "Ouvrir comme page", "En direct", "Personnes", "Qui a vu qui", "Lettre pour une demande d’accès", "Qui a vu des données vous concernant", "Vue d’ensemble"},
 }
 
 const (
@@ -154,6 +154,9 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	eval[bool](a.tab, `document.querySelector("main details").open = true`)
 	look(a.tab, "code")
 	a.giveCode()
+	a.shows("h1", a.words.overview)
+	look(a.tab, "overview")
+	a.press(".side", "link", a.words.events)
 	a.shows("h1", a.words.events)
 	look(a.tab, "events")
 	eval[bool](a.tab, `document.querySelector(".menu").open = true`)
@@ -286,7 +289,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 	a.loaded(s.Console + "/sign-in")
 	a.givePassword()
 	a.giveCode()
-	a.shows("h1", "Events")
+	a.shows("h1", "Overview")
 
 	// Whose address is taken off the allowlist is out at once, and is let in again from the host only.
 	a.trouble = true
@@ -383,6 +386,8 @@ func TestTheConsoleNeedsNoScript(t *testing.T) {
 	a.press("", "link", a.words.toSignIn)
 	a.givePassword()
 	a.giveCode()
+	a.shows("h1", a.words.overview)
+	a.press(".side", "link", a.words.events)
 	a.shows("h1", a.words.events)
 	a.find("", "link", a.happened()).click()
 	a.shows("main", a.words.happened)
@@ -418,6 +423,9 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	a.tab.key(enter)
 	a.shows("h1", a.words.yourCode)
 	a.giveCode()
+	a.shows("h1", a.words.overview)
+	a.tabTo(forth, a.tab, "link "+a.words.events)
+	a.tab.key(enter)
 	a.shows("h1", a.words.events)
 	a.tab.key(forth)
 	if at := a.focused(); at != "link Skip to the content" {

@@ -1,0 +1,37 @@
+package console_test
+
+import (
+	"html"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestTheOverviewCountsWhatTheEventsShow(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	page := s.page("/")
+	if e := s.last(); e.Action != "console.overview" || e.Decision != "allow" {
+		t.Errorf("%+v", e)
+	}
+	figure := regexp.MustCompile(`<dd><a href="([^"]+)" aria-label="(\d+) (\w+)">`)
+	found := figure.FindAllStringSubmatch(page, -1)
+	if len(found) != 3 || found[2][2] != "7" || found[2][3] != "denied" {
+		t.Fatalf("the figures are %q", found)
+	}
+	_, denied := s.expect(http.StatusOK, "GET", html.UnescapeString(found[2][1]), nil)
+	if n := len(recordLink.FindAllString(denied, -1)); n != 7 {
+		t.Errorf("the figure of denials leads to %d records", n)
+	}
+	for _, want := range []string{"Introduce the visitor to his agent</a> <b>35</b>", "<dt>Days without a record, of thirty</dt><dd>29</dd>", `<title>`, `data-seq="66"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the overview lacks %q:\n%s", want, page)
+		}
+	}
+	if strings.Contains(page, "Read the overview") {
+		t.Error("the overview counts who looked at it")
+	}
+}
