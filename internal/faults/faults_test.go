@@ -231,11 +231,7 @@ func filling(cause string, free uint64, which func(*world) disk) func(*world) fu
 			}
 			time.Sleep(500 * time.Millisecond) // it goes on being full
 			must(w.t, which(w).resize(roomy))
-			select {
-			case <-w.db.Cluster().Exited(): // it has given up
-				must(w.t, w.db.Cluster().Restart(w.t.Context()))
-			default:
-			}
+			w.upAgain()
 			return 1
 		}
 	}

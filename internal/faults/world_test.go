@@ -191,6 +191,26 @@ func (w *world) super() *pgx.Conn {
 	return conn
 }
 
+// upAgain returns when PostgreSQL answers again. It may have given up, at once or while it recovers, and is started again then.
+func (w *world) upAgain() {
+	w.t.Helper()
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-w.db.Cluster().Exited():
+			must(w.t, w.db.Cluster().Restart(w.t.Context()))
+		default:
+		}
+		conn, err := pgx.Connect(w.t.Context(), w.db.URL(cluster.Superuser))
+		if err == nil {
+			must(w.t, conn.Close(w.t.Context()))
+			return
+		}
+		if time.Since(begun) > patience {
+			w.t.Fatalf("PostgreSQL does not answer again: %v", err)
+		}
+	}
+}
+
 // do runs statements as a superuser; one that deadlocks with a node is repeated.
 func (w *world) do(statements ...string) {
 	w.t.Helper()
