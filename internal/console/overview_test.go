@@ -35,3 +35,31 @@ func TestTheOverviewCountsWhatTheEventsShow(t *testing.T) {
 		t.Error("the overview counts who looked at it")
 	}
 }
+
+// What a browser with an empty cache takes in for one page.
+func TestAPageWithAllItNeedsIsSmall(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	s.headers.Set("Accept-Encoding", "gzip")
+	needs := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
+	for _, path := range []string{"/", "/events", "/live", "/people", "/who", "/policy", "/integrity", "/approvals", "/allowlist", "/access"} {
+		page := s.page(path)
+		total, seen := len(page), map[string]bool{}
+		for _, found := range needs.FindAllStringSubmatch(page, -1) {
+			if !seen[found[1]] {
+				seen[found[1]] = true
+				_, content := s.expect(http.StatusOK, "GET", found[1], nil)
+				total += len(content)
+			}
+		}
+		if len(seen) < 2 {
+			t.Errorf("%s needs nothing but %v", path, seen)
+		}
+		if total > 150_000 {
+			t.Errorf("%s takes %d bytes", path, total)
+		}
+		t.Logf("%s takes %d bytes, of which the page has %d", path, total, len(page))
+	}
+}
