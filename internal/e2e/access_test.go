@@ -46,7 +46,7 @@ func (s *service) join(t *testing.T, name string, roles ...string) *admin {
 	a.press("", "link", a.words.toSignIn)
 	a.givePassword()
 	a.giveCode()
-	a.shows("h1", a.words.events)
+	a.shows("h1", a.words.overview)
 	return a
 }
 
