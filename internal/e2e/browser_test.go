@@ -431,6 +431,7 @@ func (e element) click() {
 	eventually(e.tab.t, "the element stands still to be clicked", soon, func() bool {
 		_, err := try(e.tab, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node})
 		ax, ay, ok := e.middle()
+		time.Sleep(40 * time.Millisecond) // two frames: what is put into the page or scrolled is drawn by then
 		bx, by, again := e.middle()
 		x, y = bx, by
 		return err == nil && ok && again && ax == bx && ay == by
