@@ -103,6 +103,9 @@ func (p *tab) fits(where string) {
 	for _, e := range out {
 		p.t.Errorf("%s: %s reaches out of the window", where, e)
 	}
+	if eval[bool](p, `((a, b) => !!a && !!b && a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)(...[".side", "main"].map((s) => document.querySelector(s)?.getBoundingClientRect()))`) {
+		p.t.Errorf("%s: the menu and the page lie over each other", where)
+	}
 }
 
 func TestThePagesCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
