@@ -25,7 +25,6 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/web"
-	"counterfoil/policy"
 )
 
 //go:embed web/openapi.json
@@ -151,18 +150,6 @@ func (s *Server) apiTrouble(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// apiRead lets policy decide and has it recorded before anything is read.
-func (s *Server) apiRead(r *http.Request, c principal.Client, action string, facts map[string]string) (head pglog.Head, first uint64, err error) {
-	if err := s.cfg.Gate.Act(r.Context(), c, policy.ReadAuditLog, c.Organisation(), action, facts); err != nil {
-		return head, 0, err
-	}
-	kept, err := s.cfg.Log.Retention(r.Context(), c.Organisation())
-	if err == nil {
-		head, err = s.cfg.Log.Head(r.Context(), c.Organisation())
-	}
-	return head, kept.First, err
-}
-
 // sought reads the filter of a question, and says how it is recorded.
 func (s *Server) sought(r *http.Request, c principal.Client) (queries []pglog.Query, recorded string, err error) {
 	f, err := filter.Parse(r.URL.Query().Get("q"))
@@ -192,7 +179,7 @@ func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.
 	if err != nil {
 		return err
 	}
-	if _, _, err := s.apiRead(r, c, "api.records", map[string]string{"filter": filter, "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
+	if _, _, err := s.read(r, c, "api.records", map[string]string{"filter": filter, "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
 		return err
 	}
 	for i := range queries {
@@ -238,7 +225,7 @@ func (s *Server) apiIndex(r *http.Request, c principal.Client, action string) (u
 	if !ok {
 		return 0, badAsk{"bad_number", "A record has a number from 0 on."}
 	}
-	head, first, err := s.apiRead(r, c, action, map[string]string{"index": fmt.Sprint(seq)})
+	head, first, err := s.read(r, c, action, map[string]string{"index": fmt.Sprint(seq)})
 	switch {
 	case err != nil:
 		return 0, err
@@ -302,7 +289,7 @@ func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.C
 	if !ok {
 		return badAsk{"bad_stretch", "by is hour or day."}
 	}
-	if _, _, err := s.apiRead(r, c, "api.counts", map[string]string{"filter": filter, "by": stretch.String()}); err != nil {
+	if _, _, err := s.read(r, c, "api.counts", map[string]string{"filter": filter, "by": stretch.String()}); err != nil {
 		return err
 	}
 	out := struct {
@@ -349,7 +336,7 @@ func (s *Server) apiSum(ctx context.Context, organisation uuid.UUID, queries []p
 
 // apiCheckpoint gives the signed head of the log (C2SP tlog-checkpoint).
 func (s *Server) apiCheckpoint(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	head, _, err := s.apiRead(r, c, "api.checkpoint", nil)
+	head, _, err := s.read(r, c, "api.checkpoint", nil)
 	if err != nil {
 		return err
 	}

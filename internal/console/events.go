@@ -60,15 +60,15 @@ type row struct {
 
 // read lets policy decide on a reading of the log, and has it recorded, before anything is read. It says where the log
 // stands, and which is the first record that is kept.
-func (s *Server) read(r *http.Request, admin principal.Admin, action string, facts map[string]string) (head pglog.Head, first uint64, err error) {
-	if err := s.cfg.Gate.Act(r.Context(), admin, policy.ReadAuditLog, admin.Organisation(), action, facts); err != nil {
+func (s *Server) read(r *http.Request, who principal.Principal, action string, facts map[string]string) (head pglog.Head, first uint64, err error) {
+	if err := s.cfg.Gate.Act(r.Context(), who, policy.ReadAuditLog, who.Organisation(), action, facts); err != nil {
 		return pglog.Head{}, 0, err
 	}
-	kept, err := s.cfg.Log.Retention(r.Context(), admin.Organisation())
+	kept, err := s.cfg.Log.Retention(r.Context(), who.Organisation())
 	if err != nil {
 		return pglog.Head{}, 0, err
 	}
-	head, err = s.cfg.Log.Head(r.Context(), admin.Organisation())
+	head, err = s.cfg.Log.Head(r.Context(), who.Organisation())
 	return head, kept.First, err
 }
 
