@@ -52,30 +52,27 @@ const (
 // paces are how often each token was used of late, and how often a wrong one is recorded: whoever is admitted must not fill the log.
 type paces struct {
 	mu       sync.Mutex
-	of       map[uuid.UUID]*rate.Limiter
+	of       map[string]*rate.Limiter
 	refusals *rate.Limiter
 }
 
 func newPaces() *paces {
-	return &paces{of: make(map[uuid.UUID]*rate.Limiter), refusals: rate.NewLimiter(rate.Every(10*time.Second), 5)}
+	return &paces{of: make(map[string]*rate.Limiter), refusals: rate.NewLimiter(rate.Every(10*time.Second), 5)}
 }
 
-// wait says how long a token has to wait; zero lets it through.
-func (p *paces) wait(token uuid.UUID) time.Duration {
+// allows reports whether a token may ask now.
+func (p *paces) allows(token string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.of) > 10_000 {
-		p.of = make(map[uuid.UUID]*rate.Limiter)
+		p.of = make(map[string]*rate.Limiter)
 	}
 	l := p.of[token]
 	if l == nil {
 		l = rate.NewLimiter(apiRate, apiBurst)
 		p.of[token] = l
 	}
-	if l.Allow() {
-		return 0
-	}
-	return time.Second / apiRate
+	return l.Allow()
 }
 
 // program lets a program through whose token works from where it asks. It answers in problem documents, never in pages.
@@ -113,8 +110,7 @@ func (s *Server) program(next func(http.ResponseWriter, *http.Request, principal
 			s.apiTrouble(w, r, err)
 			return
 		}
-		token = client.Name()
-		if wait := s.paces.wait(uuid.MustParse(token)); wait > 0 {
+		if !s.paces.allows(client.Name()) {
 			w.Header().Set("Retry-After", "1")
 			web.Problem(w, http.StatusTooManyRequests, "too_fast", fmt.Sprintf("A token may ask %d times a second. Wait and ask again.", apiRate))
 			return
@@ -126,7 +122,10 @@ func (s *Server) program(next func(http.ResponseWriter, *http.Request, principal
 }
 
 // badAsk is a question that is not understood; it says what is wrong with it.
-type badAsk struct{ code, detail string }
+type badAsk struct {
+	status       int
+	code, detail string
+}
 
 func (b badAsk) Error() string { return b.detail }
 
@@ -136,12 +135,8 @@ func (s *Server) apiTrouble(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &wrong):
 		web.Problem(w, http.StatusBadRequest, "filter_"+string(wrong.Problem), fmt.Sprintf("%s (characters %d to %d of q)", word("en", "filter_"+string(wrong.Problem)), wrong.Begin+1, wrong.End))
-	case errors.As(err, &bad) && bad.code == "not_found":
-		web.Problem(w, http.StatusNotFound, bad.code, bad.detail)
-	case errors.As(err, &bad) && bad.code == "pruned":
-		web.Problem(w, http.StatusGone, bad.code, bad.detail)
 	case errors.As(err, &bad):
-		web.Problem(w, http.StatusBadRequest, bad.code, bad.detail)
+		web.Problem(w, bad.status, bad.code, bad.detail)
 	case errors.Is(err, access.ErrDenied):
 		web.Problem(w, http.StatusForbidden, "denied", "Policy does not allow it. The refusal is recorded.")
 	default:
@@ -172,7 +167,7 @@ func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.
 	limit := 100
 	if text := query.Get("limit"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > pglog.MaxPage {
-			return badAsk{"bad_limit", fmt.Sprintf("limit is a number from 1 to %d.", pglog.MaxPage)}
+			return badAsk{http.StatusBadRequest, "bad_limit", fmt.Sprintf("limit is a number from 1 to %d.", pglog.MaxPage)}
 		}
 	}
 	before, err := cursorPlace(query.Get("before"))
@@ -214,7 +209,7 @@ func cursorPlace(text string) (pglog.Place, error) {
 	micros, err := strconv.ParseInt(at, 10, 64)
 	n, isNumber := number(seq)
 	if !ok || err != nil || !isNumber || micros < 0 || micros > time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() {
-		return pglog.Place{}, badAsk{"bad_cursor", "before is the value of next in the page before."}
+		return pglog.Place{}, badAsk{http.StatusBadRequest, "bad_cursor", "before is the value of next in the page before."}
 	}
 	return pglog.Place{At: time.UnixMicro(micros).UTC(), Seq: n}, nil
 }
@@ -223,16 +218,16 @@ func cursorPlace(text string) (pglog.Place, error) {
 func (s *Server) apiIndex(r *http.Request, c principal.Client, action string) (uint64, error) {
 	seq, ok := number(chi.URLParam(r, "seq"))
 	if !ok {
-		return 0, badAsk{"bad_number", "A record has a number from 0 on."}
+		return 0, badAsk{http.StatusBadRequest, "bad_number", "A record has a number from 0 on."}
 	}
 	head, first, err := s.read(r, c, action, map[string]string{"index": fmt.Sprint(seq)})
 	switch {
 	case err != nil:
 		return 0, err
 	case seq >= head.Size:
-		return 0, badAsk{"not_found", fmt.Sprintf("The log has %d records, the first of which has the number 0.", head.Size)}
+		return 0, badAsk{http.StatusNotFound, "not_found", fmt.Sprintf("The log has %d records, the first of which has the number 0.", head.Size)}
 	case seq < first:
-		return 0, badAsk{"pruned", fmt.Sprintf("Records before %d were pruned; they are in the exports that were made before.", first)}
+		return 0, badAsk{http.StatusGone, "pruned", fmt.Sprintf("Records before %d were pruned; they are in the exports that were made before.", first)}
 	}
 	return seq, nil
 }
@@ -287,7 +282,7 @@ func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.C
 	}
 	stretch, ok := map[string]time.Duration{"": 24 * time.Hour, "day": 24 * time.Hour, "hour": time.Hour}[r.URL.Query().Get("by")]
 	if !ok {
-		return badAsk{"bad_stretch", "by is hour or day."}
+		return badAsk{http.StatusBadRequest, "bad_stretch", "by is hour or day."}
 	}
 	if _, _, err := s.read(r, c, "api.counts", map[string]string{"filter": filter, "by": stretch.String()}); err != nil {
 		return err

@@ -229,7 +229,10 @@ func (s *Server) count(ctx context.Context, lang string, admin principal.Admin, 
 			}
 		}
 		if err = exact(since, first); err == nil {
-			err = exact(max2(last, since), until)
+			if last.Before(since) {
+				last = since
+			}
+			err = exact(last, until)
 		}
 	}
 	if err != nil {
@@ -237,13 +240,6 @@ func (s *Server) count(ctx context.Context, lang string, admin principal.Admin, 
 	}
 	out.draw(lang, f, counts, since, until, step)
 	return out, nil
-}
-
-func max2(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // countedByDay reports whether the counts of days tell what queries find.

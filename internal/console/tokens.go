@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/audit"
+	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/policy"
@@ -79,8 +80,8 @@ func (s *Server) makeToken(w http.ResponseWriter, r *http.Request, v visit, admi
 	label, network := r.PostFormValue("label"), strings.TrimSpace(r.PostFormValue("network"))
 	var p netip.Prefix
 	if network != "" {
-		var ok bool
-		if p, ok = networkOf(network); !ok {
+		var err error
+		if p, err = ipallow.ParsePrefix(network); err != nil {
 			s.showTokens(w, r, v, admin, http.StatusBadRequest, tokensPage{Problem: "badNetwork", Label: label, Network: network})
 			return
 		}
@@ -110,19 +111,6 @@ func (s *Server) makeToken(w http.ResponseWriter, r *http.Request, v visit, admi
 		try := "curl -H 'Authorization: Bearer " + token + "' '" + strings.TrimSuffix(s.cfg.URL, "/") + "/api/v1/records?q=outcome:deny'"
 		s.show(w, r, v, admin, http.StatusOK, "token-made", tokenPage{token, label, moment(v.lang, ends), try}, "")
 	}
-}
-
-// networkOf reads an address or network as people write it.
-func networkOf(text string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), true
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || p.Addr().Is4In6() || p.Bits() == 0 {
-		return netip.Prefix{}, false
-	}
-	return p.Masked(), true
 }
 
 func (s *Server) revokeToken(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {

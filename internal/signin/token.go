@@ -41,9 +41,8 @@ func (d *Desk) MakeToken(ctx context.Context, admin principal.Admin, id uuid.UUI
 		return "", ends, ErrTokenTerms
 	}
 	organisation := admin.Organisation()
-	token, hash := newToken()
+	token, _ = newToken()
 	token = TokenPrefix + token
-	hash = tokenHash(token)
 	sealed, err := d.cfg.Ring.WrapSecret(keyring.Label, organisation, id, []byte(label))
 	var from []byte
 	if err == nil && network.IsValid() {
@@ -54,7 +53,7 @@ func (d *Desk) MakeToken(ctx context.Context, admin principal.Admin, id uuid.UUI
 		seal, err = d.tokenSeal(ctx, organisation, id, token, network)
 	}
 	if err == nil {
-		err = d.cfg.Pool.QueryRow(ctx, sqlMakeToken, organisation, id, admin.ID(), hash, sealed, from, seal, days).Scan(&ends)
+		err = d.cfg.Pool.QueryRow(ctx, sqlMakeToken, organisation, id, admin.ID(), tokenHash(token), sealed, from, seal, days).Scan(&ends)
 	}
 	if err != nil {
 		return "", ends, fmt.Errorf("make token: %w", err)
