@@ -42,6 +42,7 @@ create table audit.asked (
   actor_ref       text not null,
   subject_ref     text not null,
   last_seq        bigint not null,
+  n               int not null,
   answers         int[] not null,
   counts          int[] not null,
   primary key (organisation_id, actor_ref, subject_ref, day),
@@ -56,6 +57,7 @@ comment on column audit.asked.day is 'UTC.';
 comment on column audit.asked.actor_ref is 'As in audit.search, or empty.';
 comment on column audit.asked.subject_ref is 'As in audit.search, or empty.';
 comment on column audit.asked.last_seq is 'The last of these records.';
+comment on column audit.asked.n is 'How many.';
 comment on column audit.asked.answers is 'The sorts of these records, in ascending order.';
 comment on column audit.asked.counts is 'How many of each, in the same order.';
 
@@ -148,8 +150,8 @@ begin
       where h.organisation_id = p_organisation and h.hour = g.hour and h.answer_id = g.answer_id),
   less as (select k.actor_ref, k.subject_ref, s.day, s.answer_id, count(*)::int as n from sorted s
       cross join lateral audit.sides(s.actor_ref, s.subject_ref) k group by 1, 2, 3, 4),
-  fewer as (update audit.asked p set (answers, counts) = (
-        select coalesce(array_agg(u.answer order by u.answer), '{}'), coalesce(array_agg(u.n order by u.answer), '{}') from (
+  fewer as (update audit.asked p set (n, answers, counts) = (
+        select coalesce(sum(u.n), 0), coalesce(array_agg(u.answer order by u.answer), '{}'), coalesce(array_agg(u.n order by u.answer), '{}') from (
           select x.answer, x.n - coalesce(l.n, 0) as n from unnest(p.answers, p.counts) as x(answer, n)
             left join less l on l.actor_ref = p.actor_ref and l.subject_ref = p.subject_ref and l.day = p.day and l.answer_id = x.answer) u where u.n > 0)
       from (select distinct l.actor_ref, l.subject_ref, l.day from less l) k
@@ -215,8 +217,8 @@ begin
       select o, row_number() over (order by a.kind, a.action, a.decision, a.rule), a.* from (select distinct s.kind, s.action, s.decision, s.rule from audit.search s where s.organisation_id = o) a;
     insert into audit.hour (organisation_id, hour, answer_id, n)
       select o, date_trunc('hour', s.at, 'UTC'), a.answer_id, count(*) from audit.search s join audit.answer a using (organisation_id, kind, action, decision, rule) where s.organisation_id = o group by 2, 3;
-    insert into audit.asked (organisation_id, day, actor_ref, subject_ref, last_seq, answers, counts)
-      select o, x.day, x.actor_ref, x.subject_ref, max(x.last_seq), array_agg(x.answer_id order by x.answer_id), array_agg(x.n order by x.answer_id) from (
+    insert into audit.asked (organisation_id, day, actor_ref, subject_ref, last_seq, n, answers, counts)
+      select o, x.day, x.actor_ref, x.subject_ref, max(x.last_seq), sum(x.n), array_agg(x.answer_id order by x.answer_id), array_agg(x.n order by x.answer_id) from (
         select (s.at at time zone 'UTC')::date as day, k.actor_ref, k.subject_ref, a.answer_id, count(*)::int as n, max(s.seq) as last_seq
         from audit.search s join audit.answer a using (organisation_id, kind, action, decision, rule) cross join lateral audit.sides(s.actor_ref, s.subject_ref) k
         where s.organisation_id = o group by 1, 2, 3, 4) x group by 2, 3, 4;
@@ -270,11 +272,11 @@ begin
       select p_organisation, date_trunc('hour', c.at, 'UTC'), c.answer_id, count(*) from numbered c group by 2, 3
       on conflict (organisation_id, hour, answer_id) do update set n = h.n + excluded.n),
   people as (
-    insert into audit.asked as p (organisation_id, day, actor_ref, subject_ref, last_seq, answers, counts)
-      select p_organisation, x.day, x.actor_ref, x.subject_ref, max(x.last_seq), array_agg(x.answer_id order by x.answer_id), array_agg(x.n order by x.answer_id) from (
+    insert into audit.asked as p (organisation_id, day, actor_ref, subject_ref, last_seq, n, answers, counts)
+      select p_organisation, x.day, x.actor_ref, x.subject_ref, max(x.last_seq), sum(x.n), array_agg(x.answer_id order by x.answer_id), array_agg(x.n order by x.answer_id) from (
         select (c.at at time zone 'UTC')::date as day, k.actor_ref, k.subject_ref, c.answer_id, count(*)::int as n, max(c.seq) as last_seq
         from numbered c cross join lateral audit.sides(c.actor_ref, c.subject_ref) k group by 1, 2, 3, 4) x group by 2, 3, 4
-      on conflict (organisation_id, actor_ref, subject_ref, day) do update set last_seq = excluded.last_seq, (answers, counts) = (
+      on conflict (organisation_id, actor_ref, subject_ref, day) do update set last_seq = excluded.last_seq, n = p.n + excluded.n, (answers, counts) = (
         select array_agg(u.answer order by u.answer), array_agg(u.n order by u.answer) from (
           select y.answer, sum(y.n)::int as n from (select * from unnest(p.answers, p.counts) as a(answer, n) union all select * from unnest(excluded.answers, excluded.counts) as b(answer, n)) y group by 1) u))
   select count(*) into n from copied;
@@ -315,17 +317,27 @@ begin
 end $$;
 
 -- How many records of each decision there are in each stretch of so many seconds, of those that fulfil terms on kind, action, decision and
--- rule: read from the hours, so the time begins and ends with one.
+-- rule: read from the hours, so the time begins and ends with one; or, where they tell it, from the days between.
 create function access.log_hours(p_organisation uuid, p_since timestamptz, p_until timestamptz, p_column text[], p_value text[], p_wanted boolean[], p_seconds int)
   returns table (start timestamptz, decision text, n bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare wanted int[];
+declare wanted int[]; first timestamptz := p_until; last timestamptz := p_until;
 begin
   perform access.enter(p_organisation);
+  if p_seconds % 86400 = 0 and not p_column && array['kind', 'rule'] then
+    first := least(p_until, date_trunc('day', p_since + interval '24 hours' - interval '1 microsecond', 'UTC'));
+    last := greatest(first, date_trunc('day', p_until, 'UTC'));
+  end if;
   wanted := access.log_answers(p_organisation, p_column, p_value, p_wanted);
-  return query select to_timestamp(floor(extract(epoch from x.hour) / p_seconds) * p_seconds), a.decision, sum(x.n)::bigint from (
-      select h.hour, h.answer_id, h.n from audit.hour h where h.organisation_id = p_organisation and h.hour >= p_since and h.hour < p_until and (wanted is null or h.answer_id = any (wanted))) x
-    join audit.answer a on a.organisation_id = p_organisation and a.answer_id = x.answer_id group by 1, 2 order by 1, 2;
+  return query select to_timestamp(floor(extract(epoch from x.at) / p_seconds) * p_seconds), x.decision, sum(x.n)::bigint from (
+      select h.hour as at, a.decision, h.n from audit.hour h join audit.answer a on a.organisation_id = p_organisation and a.answer_id = h.answer_id
+        where h.organisation_id = p_organisation and (h.hour >= p_since and h.hour < first or h.hour >= last and h.hour < p_until) and (wanted is null or h.answer_id = any (wanted))
+      union all
+      select d.day::timestamp at time zone 'UTC', d.decision, d.n from audit.day d
+        where d.organisation_id = p_organisation and d.day >= (first at time zone 'UTC')::date and d.day < (last at time zone 'UTC')::date and not exists (
+          select from unnest(p_column, p_value, p_wanted) as t(c, v, wanted)
+          where t.c in ('action', 'decision') and (case t.c when 'action' then d.action else d.decision end = t.v) <> t.wanted)) x
+    group by 1, 2 order by 1, 2;
 end $$;
 
 -- The same of one who asked, of one who was asked for, or of a pair, from the days.
@@ -417,8 +429,8 @@ begin
 end $$;
 
 -- People, or pairs of whom one asked for the other, within whole days: those of whom there is a record last come first, from a place on. Each
--- with how often and with which answers, from when to when, for which actions and on which days (action, day and count stand in parallel), and
--- with the last of these records. What it costs depends on what it gives, not on how many records there are.
+-- with how often and with which answers, from when to when, for which actions in which stretches of a twenty-fourth of the time or a day (action,
+-- start and count stand in parallel), and with the last of these records. What it costs depends on what it gives, not on how many records there are.
 create function access.log_people(p_organisation uuid, p_from date, p_to date, p_answers int[], p_column text[], p_value text[], p_wanted boolean[], p_by text, p_place_day date, p_place_seq bigint, p_limit int)
   returns table (actor text, subject text, n bigint, masked bigint, denied bigint, first_at timestamptz, last_at timestamptz, actions text[], starts timestamptz[], counts bigint[], body bytea, place_day date, place_seq bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set work_mem = '32MB' as $$
@@ -446,20 +458,19 @@ begin
     || case when p_answers is null then '' else ' and q.answers && $4' end || ')
       order by p.day desc, p.last_seq desc limit $8),
     fine as materialized (
-      select l.actor_ref, l.subject_ref, p.day, a.action, a.decision, x.n from listed l
+      select l.last_seq, (p.day - $2) / $9 as step, x.answer, sum(x.n) as n, min(p.day) as first_day, max(p.day) as last_day from listed l
         cross join lateral (select p.day, p.answers, p.counts from audit.asked p where p.organisation_id = $1 and p.actor_ref = l.actor_ref and p.subject_ref = l.subject_ref and p.day >= $2 and p.day < $3 offset 0) p
-        cross join lateral unnest(p.answers, p.counts) as x(answer, n) join audit.answer a on a.organisation_id = $1 and a.answer_id = x.answer'
-    || case when p_answers is null then '' else ' where x.answer = any ($4)' end || '),
-    daily as (select f.actor_ref, f.subject_ref, f.day, f.action, sum(f.n)::bigint as n, sum(case f.decision when ''masked'' then f.n else 0 end) as masked,
-        sum(case f.decision when ''deny'' then f.n else 0 end) as denied from fine f group by 1, 2, 3, 4),
-    summed as (select d.actor_ref, d.subject_ref, sum(d.n)::bigint as n, sum(d.masked)::bigint as masked, sum(d.denied)::bigint as denied, min(d.day) as first_day, max(d.day) as last_day,
-        array_agg(d.action) as actions, array_agg(d.day::timestamp at time zone ''UTC'') as starts, array_agg(d.n) as counts from daily d group by 1, 2)
+        cross join lateral unnest(p.answers, p.counts) as x(answer, n)'
+    || case when p_answers is null then '' else ' where x.answer = any ($4)' end || ' group by 1, 2, 3),
+    summed as (select f.last_seq, sum(f.n)::bigint as n, sum(case a.decision when ''masked'' then f.n else 0 end)::bigint as masked, sum(case a.decision when ''deny'' then f.n else 0 end)::bigint as denied,
+        min(f.first_day) as first_day, max(f.last_day) as last_day, array_agg(a.action) as actions, array_agg(($2 + f.step * $9)::timestamp at time zone ''UTC'') as starts, array_agg(f.n) as counts
+      from fine f join audit.answer a on a.organisation_id = $1 and a.answer_id = f.answer group by 1)
     select ' || who || ', ' || whom || ', s.n, s.masked, s.denied, e.first_at, e.last_at, s.actions, s.starts, s.counts,
       (select r.body from audit.record r where r.organisation_id = $1 and r.seq = e.last_seq and r.at = e.last_at), l.day, l.last_seq
-    from listed l join summed s using (actor_ref, subject_ref)
+    from listed l join summed s using (last_seq)
       cross join lateral access.log_edges($1, l.actor_ref, l.subject_ref, s.first_day, s.last_day, $4) e
     order by l.day desc, l.last_seq desc'
-    using p_organisation, p_from, p_to, p_answers, p_value, p_place_day, p_place_seq, p_limit;
+    using p_organisation, p_from, p_to, p_answers, p_value, p_place_day, p_place_seq, p_limit, greatest((p_to - p_from) / 24, 1);
 end $$;
 
 -- The same of all records that answer a search, looked at one by one: for searches that the days cannot answer, or that find few. The place
@@ -500,7 +511,7 @@ begin
   end if;
   perform access.enter(p_organisation);
   return query execute format('select x.reference, x.n, (select r.body from audit.record r where r.organisation_id = $1 and r.seq = x.last_seq) from (
-      select p.%I as reference, sum((select sum(c) from unnest(p.counts) as c))::bigint as n, max(p.last_seq) as last_seq from audit.asked p
+      select p.%I as reference, sum(p.n)::bigint as n, max(p.last_seq) as last_seq from audit.asked p
       where p.organisation_id = $1 and p.%I = '''' and p.day >= $2 and p.day < $3 group by 1 order by 2 desc, 3 desc limit $4) x order by x.n desc, x.last_seq desc',
     p_by || '_ref', case p_by when 'actor' then 'subject_ref' else 'actor_ref' end) using p_organisation, p_from, p_to, p_limit;
 end $$;
@@ -540,11 +551,11 @@ begin
     full join (select h.hour, a.kind, a.action, a.decision, a.rule, h.n from audit.hour h left join audit.answer a on a.organisation_id = p_organisation and a.answer_id = h.answer_id
       where h.organisation_id = p_organisation and h.hour >= since and h.hour < until) g using (hour, kind, action, decision, rule) where w.n is distinct from g.n;
   select count(*) into people from (
-      select k.actor_ref, k.subject_ref, s.kind, s.action, s.decision, s.rule, count(*) as n, max(max(s.seq)) over (partition by k.actor_ref, k.subject_ref) as last_seq
+      select k.actor_ref, k.subject_ref, s.kind, s.action, s.decision, s.rule, count(*) as n, max(max(s.seq)) over (partition by k.actor_ref, k.subject_ref) as last_seq, sum(count(*)) over (partition by k.actor_ref, k.subject_ref) as total
       from audit.search s cross join lateral audit.sides(s.actor_ref, s.subject_ref) k where s.organisation_id = p_organisation and s.at >= since and s.at < until group by 1, 2, 3, 4, 5, 6) w
-    full join (select p.actor_ref, p.subject_ref, a.kind, a.action, a.decision, a.rule, x.n::bigint as n, p.last_seq from audit.asked p cross join lateral unnest(p.answers, p.counts) as x(answer, n)
+    full join (select p.actor_ref, p.subject_ref, a.kind, a.action, a.decision, a.rule, x.n::bigint as n, p.last_seq, p.n::numeric as total from audit.asked p cross join lateral unnest(p.answers, p.counts) as x(answer, n)
       left join audit.answer a on a.organisation_id = p_organisation and a.answer_id = x.answer where p.organisation_id = p_organisation and p.day = p_day) g
-      using (actor_ref, subject_ref, kind, action, decision, rule) where (w.n, w.last_seq) is distinct from (g.n, g.last_seq);
+      using (actor_ref, subject_ref, kind, action, decision, rule) where (w.n, w.last_seq, w.total) is distinct from (g.n, g.last_seq, g.total);
 end $$;
 
 revoke all on function access.log_answers(uuid, text[], text[], boolean[]), access.log_edges(uuid, text, text, date, date, int[]), access.log_hours(uuid, timestamptz, timestamptz, text[], text[], boolean[], int),

@@ -56,7 +56,7 @@ var recount = []string{
 	"delete from audit.day", "delete from audit.hour", "delete from audit.asked",
 	"insert into audit.day select organisation_id, (at at time zone 'UTC')::date, action, decision, count(*) from audit.search group by 1, 2, 3, 4",
 	"insert into audit.hour select organisation_id, date_trunc('hour', at, 'UTC'), answer_id, count(*) from audit.search join audit.answer using (organisation_id, kind, action, decision, rule) group by 1, 2, 3",
-	`insert into audit.asked select organisation_id, day, actor_ref, subject_ref, max(last_seq), array_agg(answer_id order by answer_id), array_agg(n order by answer_id) from (
+	`insert into audit.asked select organisation_id, day, actor_ref, subject_ref, max(last_seq), sum(n), array_agg(answer_id order by answer_id), array_agg(n order by answer_id) from (
 		select s.organisation_id, (s.at at time zone 'UTC')::date as day, k.actor_ref, k.subject_ref, a.answer_id, count(*)::int as n, max(s.seq) as last_seq
 		from audit.search s join audit.answer a using (organisation_id, kind, action, decision, rule), audit.sides(s.actor_ref, s.subject_ref) k group by 1, 2, 3, 4, 5) x group by 1, 2, 3, 4`,
 }
@@ -81,9 +81,10 @@ func TestVerifyFindsInTheDatabaseThat(t *testing.T) {
 		"an hour is not counted":              {[]string{"delete from audit.hour"}, []string{"column-differs -1"}},
 		"an hour has another rule":            {[]string{"alter table audit.answer disable trigger all", "update audit.answer set rule = 'x'"}, []string{"column-differs -1"}},
 		"somebody asked more often":           {[]string{"update audit.asked set counts = array[599] where subject_ref <> '' and actor_ref <> ''"}, []string{"column-differs -1"}},
+		"somebody asked more often in all":    {[]string{"update audit.asked set n = n + 1 where actor_ref = ''"}, []string{"column-differs -1"}},
 		"somebody never asked":                {[]string{"delete from audit.asked where actor_ref = ''"}, []string{"column-differs -1"}},
 		"somebody asked last at another time": {[]string{"update audit.asked set last_seq = 3 where actor_ref = ''"}, []string{"column-differs -1"}},
-		"somebody else asked":                 {[]string{"insert into audit.asked select organisation_id, day - 1, 'x', subject_ref, last_seq, answers, counts from audit.asked where actor_ref = ''"}, []string{"column-differs -1"}},
+		"somebody else asked":                 {[]string{"insert into audit.asked select organisation_id, day - 1, 'x', subject_ref, last_seq, n, answers, counts from audit.asked where actor_ref = ''"}, []string{"column-differs -1"}},
 		"a tile is altered":                   {[]string{"update audit.tile set hashes = overlay(hashes placing '\\x00' from 9) where idx = 1"}, []string{"corrupt-tile 256"}},
 		"a tile is missing":                   {[]string{"delete from audit.tile where idx = 1"}, []string{}}, // its hashes are computed from the records then
 		"a node is altered":                   {[]string{"update audit.node set hash = sha256('x') where idx = 1"}, []string{"corrupt-tile 0"}},

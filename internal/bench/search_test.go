@@ -61,7 +61,7 @@ func (w *world) newArchive(b *testing.B, n int) {
 		`insert into audit.day select organisation_id, (at at time zone 'UTC')::date, action, decision, count(*) from floor.archive group by 1, 2, 3, 4`,
 		`insert into audit.answer select organisation_id, row_number() over (partition by organisation_id), kind, action, decision, rule from (select distinct organisation_id, kind, action, decision, rule from audit.search) a`,
 		`insert into audit.hour select organisation_id, date_trunc('hour', at, 'UTC'), answer_id, count(*) from audit.search join audit.answer using (organisation_id, kind, action, decision, rule) group by 1, 2, 3`,
-		`insert into audit.asked select organisation_id, day, actor_ref, subject_ref, max(last_seq), array_agg(answer_id order by answer_id), array_agg(n order by answer_id) from (
+		`insert into audit.asked select organisation_id, day, actor_ref, subject_ref, max(last_seq), sum(n), array_agg(answer_id order by answer_id), array_agg(n order by answer_id) from (
 			select s.organisation_id, (s.at at time zone 'UTC')::date as day, k.actor_ref, k.subject_ref, a.answer_id, count(*)::int as n, max(s.seq) as last_seq
 			from audit.search s join audit.answer a using (organisation_id, kind, action, decision, rule) cross join lateral audit.sides(s.actor_ref, s.subject_ref) k group by 1, 2, 3, 4, 5) x group by 1, 2, 3, 4`,
 		"drop table floor.archive",
