@@ -103,7 +103,9 @@ func New(pool *pgxpool.Pool, logger *slog.Logger, all ...Job) (*Worker, error) {
 		if w.every[j.Kind] = j.Every; j.Every == 0 {
 			continue
 		}
-		asked := func() (river.JobArgs, *river.InsertOpts) { return a, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: j.Every}} }
+		asked := func() (river.JobArgs, *river.InsertOpts) {
+			return a, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: j.Every}}
+		}
 		c.PeriodicJobs = append(c.PeriodicJobs, river.NewPeriodicJob(river.PeriodicInterval(min(j.Every, 15*time.Minute)), asked, &river.PeriodicJobOpts{ID: j.Kind, RunOnStart: true}))
 	}
 	var err error
@@ -115,6 +117,10 @@ func New(pool *pgxpool.Pool, logger *slog.Logger, all ...Job) (*Worker, error) {
 
 // Run works until ctx ends, then lets what runs finish for a few seconds.
 func (w *Worker) Run(ctx context.Context) error {
+	if len(w.every) == 0 {
+		<-ctx.Done()
+		return nil
+	}
 	if err := w.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("start job queue: %w", err)
 	}
