@@ -30,6 +30,7 @@ import (
 	"counterfoil/internal/console"
 	"counterfoil/internal/demo"
 	"counterfoil/internal/egress"
+	"counterfoil/internal/jobs"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -195,6 +196,15 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
+	if err != nil {
+		return err
+	}
+	s.background(func(ctx context.Context) {
+		if err := work.Run(ctx); err != nil {
+			s.report(err)
+		}
+	})
 
 	public := s.router()
 	visitors.Routes(public)
@@ -416,6 +426,11 @@ func (s *service) health(r chi.Router) {
 		}
 		s.ready(w, r.WithContext(ctx))
 	})
+}
+
+// jobs are what is worked off the queue.
+func (s *service) jobs() []jobs.Job {
+	return nil
 }
 
 // index makes records searchable soon after they were made.
