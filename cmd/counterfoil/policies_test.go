@@ -132,6 +132,7 @@ terms := {
 `
 
 func TestAPolicyIsSwappedRefusedAndTriedUnderARunningService(t *testing.T) {
+	t.Parallel()
 	builtIn, err := policy.New(t.Context())
 	if err != nil {
 		t.Fatal(err)

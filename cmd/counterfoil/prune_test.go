@@ -21,6 +21,7 @@ import (
 // Records that are old enough go from the database and, when that is wanted, from the published directory, each only after it is in a
 // checked export; what is published verifies at each step, and names the record that excuses what is missing.
 func TestPrunedRecordsGoFromWhatIsPublishedToo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
