@@ -211,13 +211,13 @@ func (s *Server) looked(w http.ResponseWriter, r *http.Request, v visit, admin p
 	if err == nil {
 		page.Text = page.Filter.String()
 		page.Windows = within(v.lang, &page.search, 7)
-		after := r.URL.Query().Get("after")
+		after := r.URL.Query().Get("place")
 		var errPlace error
 		if page.after, errPlace = cursorPlace(after); errPlace != nil {
 			s.message(w, v, http.StatusBadRequest, "badNumber")
 			return page, name, false
 		}
-		_, _, err = s.read(r, admin, action, map[string]string{"filter": page.recorded, "after": after})
+		_, _, err = s.read(r, admin, action, map[string]string{"filter": page.recorded, "place": after})
 	}
 	if err != nil {
 		s.trouble(w, r, v, err)

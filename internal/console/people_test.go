@@ -147,7 +147,7 @@ func TestOnePagesThroughAllPairs(t *testing.T) {
 			must(t, err)
 			sum += n
 		}
-		if e := s.last(); e.Action != "console.who" || (e.Facts["after"] != "") != (pages > 0) {
+		if e := s.last(); e.Action != "console.who" || (e.Facts["place"] != "") != (pages > 0) {
 			t.Errorf("%+v", e.Facts)
 		}
 		at = ""
@@ -158,7 +158,7 @@ func TestOnePagesThroughAllPairs(t *testing.T) {
 	if len(seen) != 120 || sum != 240 || pages != 3 {
 		t.Errorf("%d pairs of %d records on %d pages", len(seen), sum, pages)
 	}
-	s.expect(http.StatusBadRequest, "GET", "/who?after=x", nil)
+	s.expect(http.StatusBadRequest, "GET", "/who?place=x", nil)
 }
 
 func TestARuleThatDeniedIsFoundAndWhatElseWasTypedIsNotRecorded(t *testing.T) {
