@@ -113,7 +113,7 @@ type question struct {
 	facts       map[string]string // further facts of an administrative act
 	grounds     Grounds
 	retention   policy.Retention // that is to be, where that is the question
-	messages    int // for message bodies: up to which event
+	messages    int              // for message bodies: up to which event
 	valid       time.Duration
 }
 
