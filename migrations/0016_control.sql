@@ -490,12 +490,12 @@ begin
           r.others := r.others + n; total := total + n;
         end loop;
         again := true;
-        while again loop -- whatever the console keeps, each table after those that refer to it
+        while again loop -- whatever else is kept, each table after those that refer to it
           again := false;
-          for t in select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'organisation_id'
-              where c.relnamespace = 'console'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition order by c.oid desc loop
+          for t in select c.oid::regclass::text from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'organisation_id'
+              where c.relnamespace in ('console'::regnamespace, 'access'::regnamespace) and c.relkind in ('r', 'p') and c.relname <> 'ticket' and not c.relispartition order by c.oid desc loop
             begin
-              execute format('delete from console.%I where organisation_id = $1', t) using p_organisation;
+              execute format('delete from %s where organisation_id = $1', t) using p_organisation;
               get diagnostics n = row_count;
               r.others := r.others + n; total := total + n;
             exception when foreign_key_violation then again := true; end;
