@@ -93,14 +93,24 @@ comment on column control.erasure.done_at is 'When nothing was left.';
 
 create table control.run (
   organisation_id uuid not null references chat.organisation,
-  ran_at          timestamptz not null default clock_timestamp(),
+  run_id          uuid not null,
   act             bigint not null,
-  primary key (organisation_id, ran_at)
+  began_at        timestamptz not null default clock_timestamp(),
+  gone            jsonb not null default '{}',
+  done_act        bigint,
+  done_at         timestamptz,
+  primary key (organisation_id, run_id),
+  constraint run_done_by_record check ((done_at is null) = (done_act is null))
 );
-comment on table  control.run is 'When retention was last applied, so that a clock that leaps is noticed.';
+create index run_newest on control.run (organisation_id, began_at);
+comment on table  control.run is 'Days on which retention was applied: what went is counted with what goes, so that a run that broke off is carried on.';
 comment on column control.run.organisation_id is 'Tenant.';
-comment on column control.run.act is 'The record of what went.';
-comment on column control.run.ran_at is 'When it was done.';
+comment on column control.run.run_id is 'Random id.';
+comment on column control.run.act is 'The record that says which days count.';
+comment on column control.run.began_at is 'Begin.';
+comment on column control.run.gone is 'How much of each class went.';
+comment on column control.run.done_act is 'The record of what went.';
+comment on column control.run.done_at is 'End.';
 
 alter table chat.organisation add column erased_at timestamptz;
 comment on column chat.organisation.erased_at is 'When all it had was erased; its log remains.';
@@ -513,20 +523,13 @@ begin
   return total;
 end $$;
 
--- Deletes of one class what is older than the organisation keeps it, at most so many from a place on, as a record says that is done today. Gives how
--- many went, how many are held, and the place to go on from; null when that was all. What the record says must be what counts here.
-create function access.apply_retention(p_organisation uuid, p_act bigint, p_class text, p_after_at timestamptz, p_after_id uuid, p_limit int,
+-- Deletes of one class what ended before a time and no hold covers, at most so much from a place on. Gives how much went, how much is held, and the
+-- place to go on from; null when that was all.
+create function access.delete_due(p_organisation uuid, p_class text, p_cutoff timestamptz, p_after_at timestamptz, p_after_id uuid, p_limit int,
     out gone bigint, out held bigint, out last_at timestamptz, out last_id uuid)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare cutoff timestamptz; days int; holds boolean; ids uuid[]; keep uuid[];
+  language plpgsql as $$
+declare cutoff timestamptz := p_cutoff; holds boolean; ids uuid[]; keep uuid[];
 begin
-  perform access.enter(p_organisation);
-  perform access.alone(p_organisation);
-  days := access.days_kept(p_organisation, p_class);
-  if access.recorded(p_organisation, p_act, 'retention.apply') -> 'facts' ->> ('retention.' || p_class) is distinct from days::text then
-    raise exception 'record % says another number of days than the % that % counts', p_act, days, p_class using errcode = 'object_not_in_prerequisite_state';
-  end if;
-  cutoff := now() - make_interval(days => days);
   holds := exists (select from control.hold h where h.organisation_id = p_organisation and h.lifted_at is null);
   gone := 0; held := 0;
   if p_class = 'session' then
@@ -587,32 +590,60 @@ begin
   end case;
 end $$;
 
--- When retention was applied before, and that it was now.
-create function access.last_run(p_organisation uuid, out ran_at timestamptz, out clock timestamptz)
+-- Does a part of a run. What its record says must be what counts here, so that nothing goes by days that are not on record, nor by those of yesterday.
+create function access.apply_retention(p_organisation uuid, p_run uuid, p_class text, p_after_at timestamptz, p_after_id uuid, p_limit int,
+    out gone bigint, out held bigint, out last_at timestamptz, out last_id uuid)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare days int; r control.run;
 begin
   perform access.enter(p_organisation);
-  select max(r.ran_at), now() into ran_at, clock from control.run r where r.organisation_id = p_organisation;
+  perform access.alone(p_organisation);
+  select x.* into r from control.run x where x.organisation_id = p_organisation and x.run_id = p_run and x.done_at is null for update;
+  if not found then gone := 0; held := 0; return; end if;
+  days := access.days_kept(p_organisation, p_class);
+  if access.recorded(p_organisation, r.act, 'retention.apply') -> 'facts' ->> ('retention.' || p_class) is distinct from days::text then
+    raise exception 'record % does not say that % is kept for % days, as is set', r.act, p_class, days using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select d.gone, d.held, d.last_at, d.last_id into gone, held, last_at, last_id
+    from access.delete_due(p_organisation, p_class, now() - make_interval(days => days), p_after_at, p_after_id, p_limit) d;
+  update control.run x set gone = r.gone || jsonb_build_object(p_class, coalesce((r.gone ->> p_class)::bigint, 0) + apply_retention.gone)
+    where x.organisation_id = p_organisation and x.run_id = p_run;
 end $$;
-create function access.note_run(p_organisation uuid, p_act bigint) returns void
+
+create function access.begin_run(p_organisation uuid, p_act bigint) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
-  perform access.recorded(p_organisation, p_act, 'retention.run');
-  insert into control.run (organisation_id, act) values (p_organisation, p_act);
+  insert into control.run (organisation_id, run_id, act)
+    values (p_organisation, (access.recorded(p_organisation, p_act, 'retention.apply') -> 'facts' ->> 'run.id')::uuid, p_act);
+end $$;
+create function access.finish_run(p_organisation uuid, p_act bigint) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  update control.run r set done_act = p_act, done_at = clock_timestamp()
+    where r.organisation_id = p_organisation and r.run_id = (access.recorded(p_organisation, p_act, 'retention.run') -> 'facts' ->> 'run.id')::uuid and r.done_at is null;
+  return found;
+end $$;
+-- The newest runs, and the time that it is here.
+create function access.runs(p_organisation uuid, p_limit int) returns table (run_id uuid, act bigint, began_at timestamptz, gone jsonb, done_act bigint, done_at timestamptz, clock timestamptz)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select r.run_id, r.act, r.began_at, r.gone, r.done_act, r.done_at, clock_timestamp() from control.run r where r.organisation_id = p_organisation order by r.began_at desc, r.run_id limit p_limit;
 end $$;
 
 do $$
 declare f regprocedure;
 begin
   for f in select p.oid from pg_proc p where p.pronamespace = 'access'::regnamespace and p.proname in ('recorded', 'alone', 'held', 'person_held', 'days_kept', 'may_erase', 'drop_conversations',
-      'set_retention', 'retention', 'retention_counts', 'place_hold', 'lift_hold', 'holds', 'kept', 'holding', 'erasable', 'order_erasure', 'erasures', 'open_erasures', 'erased', 'finish_erasure', 'last_run', 'note_run',
-      'erase_some', 'apply_retention') loop
+      'set_retention', 'retention', 'retention_counts', 'place_hold', 'lift_hold', 'holds', 'kept', 'holding', 'erasable', 'order_erasure', 'erasures', 'open_erasures', 'erased', 'finish_erasure', 'begin_run', 'finish_run', 'runs',
+      'erase_some', 'delete_due', 'apply_retention') loop
     execute format('revoke all on function %s from public', f);
   end loop;
 end $$;
 grant execute on function access.set_retention(uuid, bigint), access.retention(uuid), access.retention_counts(uuid, text, int), access.place_hold(uuid, bigint), access.lift_hold(uuid, bigint),
   access.holds(uuid, int), access.kept(uuid, text, uuid), access.holding(uuid, text, uuid), access.erasable(uuid, text, uuid), access.order_erasure(uuid, bigint), access.erasures(uuid, uuid, int), access.open_erasures(),
-  access.erased(uuid, text[]), access.finish_erasure(uuid, uuid, bigint), access.last_run(uuid), access.note_run(uuid, bigint) to counterfoil_service;
-grant execute on function access.erase_some(uuid, uuid, int), access.apply_retention(uuid, bigint, text, timestamptz, uuid, int) to counterfoil_retention;
+  access.erased(uuid, text[]), access.finish_erasure(uuid, uuid, bigint), access.begin_run(uuid, bigint), access.finish_run(uuid, bigint), access.runs(uuid, int) to counterfoil_service;
+grant execute on function access.erase_some(uuid, uuid, int), access.apply_retention(uuid, uuid, text, timestamptz, uuid, int) to counterfoil_retention;
 reset role;

@@ -118,7 +118,7 @@ func TestTheDatabaseErasesOnlyWhatARecordSays(t *testing.T) {
 			t.Fatalf("record %d ordered an erasure: %v", act, err)
 		}
 	}
-	for _, sql := range []string{"select access.erase_some(gen_random_uuid(), gen_random_uuid(), 1)", "select access.apply_retention(gen_random_uuid(), 1, 'transcript', now(), gen_random_uuid(), 1)", "delete from chat.event", "update euii.key set wrapped = null"} {
+	for _, sql := range []string{"select access.erase_some(gen_random_uuid(), gen_random_uuid(), 1)", "select access.apply_retention(gen_random_uuid(), gen_random_uuid(), 'transcript', now(), gen_random_uuid(), 1)", "delete from chat.event", "update euii.key set wrapped = null"} {
 		_, err := w.Pool.Exec(t.Context(), sql)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42501" {
 			t.Errorf("the service's role: %s: %v", sql, err)

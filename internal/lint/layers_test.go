@@ -75,7 +75,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
