@@ -72,7 +72,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regclass('control.erasure') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.open_erasures()') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
