@@ -32,15 +32,15 @@ const day = 24 * time.Hour
 // sorted are the columns of which a count exists for each hour and for each person and day.
 var sorted = []string{"kind", "action", "decision", "rule"}
 
-// unit is the stretch for which what answers q was counted already; 0 when nothing was.
-func (q Query) unit() time.Duration {
-	if q.Conversation != "" || q.Address != "" || q.AddressNet != "" || slices.ContainsFunc(q.Not, func(t Term) bool { return !slices.Contains(sorted, t.Column) }) {
-		return 0
+// counted says for which stretches of time what answers q was counted already, the longest first.
+func (q Query) counted() []time.Duration {
+	switch {
+	case q.Conversation != "" || q.Address != "" || q.AddressNet != "" || slices.ContainsFunc(q.Not, func(t Term) bool { return !slices.Contains(sorted, t.Column) }):
+		return nil
+	case q.Actor != "" || q.Subject != "":
+		return []time.Duration{day}
 	}
-	if q.Actor == "" && q.Subject == "" {
-		return time.Hour
-	}
-	return day
+	return []time.Duration{day, time.Hour}
 }
 
 // Times counts the records that answer q in stretches of time that begin at multiples of one. Of what was not counted when it became
@@ -54,42 +54,45 @@ func (l *Log) Times(ctx context.Context, organisation uuid.UUID, q Query, stretc
 		return nil, false, err
 	}
 	columns, values, wanted := q.terms()
-	exact := func(from, to time.Time) error {
+	open := until.After(time.Now()) // then what has begun has all of its records
+	var count func(from, to time.Time, units []time.Duration) error
+	count = func(from, to time.Time, units []time.Duration) error {
 		if !from.Before(to) {
 			return nil
 		}
-		found, err := l.stretches(ctx, sqlTimes, organisation, from, to, columns, values, wanted, int(stretch.Seconds()), atMost)
-		var n int64
-		for _, s := range found {
-			n += s.N
+		if len(units) == 0 {
+			found, err := l.stretches(ctx, sqlTimes, organisation, from, to, columns, values, wanted, int(stretch.Seconds()), atMost)
+			var n int64
+			for _, s := range found {
+				n += s.N
+			}
+			counts, more = append(counts, found...), more || n >= int64(atMost)
+			return err
 		}
-		counts, more = append(counts, found...), more || n >= int64(atMost)
-		return err
+		unit := units[0]
+		first, last := from.Add(unit-1).Truncate(unit), to.Truncate(unit)
+		if open && to.Equal(until) && to.After(last) {
+			last = last.Add(unit)
+		}
+		if stretch%unit != 0 || !first.Before(last) {
+			return count(from, to, units[1:])
+		}
+		var found []Stretch
+		var err error
+		if unit == day {
+			found, err = l.stretches(ctx, sqlDaysOf, organisation, first, last, q.Actor, q.Subject, columns, values, wanted, int(stretch/day))
+		} else {
+			found, err = l.stretches(ctx, sqlHours, organisation, first, last, columns, values, wanted, int(stretch.Seconds()))
+		}
+		if counts = append(counts, found...); err != nil {
+			return err
+		}
+		if err := count(from, first, units[1:]); err != nil {
+			return err
+		}
+		return count(last, to, units[1:])
 	}
-	unit := q.unit()
-	if unit == 0 || stretch%unit != 0 {
-		return counts, more, exact(since, until)
-	}
-	first, last := since.UTC().Add(unit-1).Truncate(unit), until.UTC().Truncate(unit)
-	if until.After(time.Now()) { // what has begun has all of its records
-		last = last.Add(unit)
-	}
-	if !first.Before(last) {
-		return counts, more, exact(since, until)
-	}
-	var kept []Stretch
-	if unit == time.Hour {
-		kept, err = l.stretches(ctx, sqlHours, organisation, first, last, columns, values, wanted, int(stretch.Seconds()))
-	} else {
-		kept, err = l.stretches(ctx, sqlDaysOf, organisation, first, last, q.Actor, q.Subject, columns, values, wanted, int(stretch/day))
-	}
-	if err == nil {
-		counts = kept
-		err = exact(since, first)
-	}
-	if err == nil {
-		err = exact(last, until)
-	}
+	err = count(since.UTC(), until.UTC(), q.counted())
 	return counts, more, err
 }
 
@@ -268,7 +271,7 @@ func (l *Log) number(ctx context.Context, organisation uuid.UUID, queries []Quer
 	for _, q := range queries {
 		q.Since, q.Until = since, until
 		q.Not = slices.DeleteFunc(slices.Clone(q.Not), func(t Term) bool { return !slices.Contains(sorted, t.Column) })
-		if q.unit() == 0 {
+		if len(q.counted()) == 0 {
 			return 0, false, nil
 		}
 		counts, _, err := l.Times(ctx, organisation, q, day, 1)

@@ -116,7 +116,9 @@ func BenchmarkPages(b *testing.B) {
 	w := newWorld(b, 50)
 	w.newArchive(b, *records)
 	a := w.newReader(b)
-	q := func(path, filter string) func() string { return func() string { return path + "?q=" + url.QueryEscape(filter) } }
+	q := func(path, filter string) func() string {
+		return func() string { return path + "?q=" + url.QueryEscape(filter) }
+	}
 	at := func(path string) func() string { return func() string { return path } }
 	agent := func() string { return ref("agent", rand.IntN(agents)) }
 	visitor := func() string { return ref("visitor", rand.IntN(*records/20)) }

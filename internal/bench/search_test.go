@@ -87,8 +87,8 @@ func (w *world) newArchive(b *testing.B, n int) {
 		"create index search_by_net on audit.search (organisation_id, address_net, at, seq) where address_net <> ''",
 		"alter table audit.asked add primary key (organisation_id, actor_ref, subject_ref, day)",
 		"create index asked_pairs on audit.asked (organisation_id, day, last_seq) where actor_ref <> '' and subject_ref <> ''",
-		"create index asked_actors on audit.asked (organisation_id, day, last_seq) where subject_ref = ''",
-		"create index asked_subjects on audit.asked (organisation_id, day, last_seq) where actor_ref = ''",
+		"create index asked_actors on audit.asked (organisation_id, day, last_seq) where subject_ref = '' and actor_ref <> ''",
+		"create index asked_subjects on audit.asked (organisation_id, day, last_seq) where actor_ref = '' and subject_ref <> ''",
 		"vacuum analyze audit.record, audit.search, audit.asked, audit.hour, audit.day, audit.answer",
 		"checkpoint",
 	} {
