@@ -492,8 +492,8 @@ begin
     using p_organisation, p_since, p_until, p_value, p_seconds, p_place_seq, p_limit;
 end $$;
 
--- Whoever asked most, or was asked for most, within whole days.
-create function access.log_most(p_organisation uuid, p_from date, p_to date, p_by text, p_limit int) returns table (reference text, n bigint, body bytea)
+-- Whoever asked most, or was asked for most, within whole days, of all sorts of records or of some.
+create function access.log_most(p_organisation uuid, p_from date, p_to date, p_answers int[], p_by text, p_limit int) returns table (reference text, n bigint, body bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 begin
   if p_by not in ('actor', 'subject') then
@@ -501,9 +501,12 @@ begin
   end if;
   perform access.enter(p_organisation);
   return query execute format('select x.reference, x.n, (select r.body from audit.record r where r.organisation_id = $1 and r.seq = x.last_seq) from (
-      select p.%1$I as reference, sum(p.n)::bigint as n, max(p.last_seq) as last_seq from audit.asked p
-      where p.organisation_id = $1 and p.%2$I = '''' and p.%1$I <> '''' and p.day >= $2 and p.day < $3 group by 1 order by 2 desc, 3 desc limit $4) x order by x.n desc, x.last_seq desc',
-    p_by || '_ref', case p_by when 'actor' then 'subject_ref' else 'actor_ref' end) using p_organisation, p_from, p_to, p_limit;
+      select p.%1$I as reference, sum(%3$s)::bigint as n, max(p.last_seq) as last_seq from audit.asked p
+      where p.organisation_id = $1 and p.%2$I = '''' and p.%1$I <> '''' and p.day >= $2 and p.day < $3 and ($5 is null or p.answers && $5)
+      group by 1 order by 2 desc, 3 desc limit $4) x order by x.n desc, x.last_seq desc',
+    p_by || '_ref', case p_by when 'actor' then 'subject_ref' else 'actor_ref' end,
+    case when p_answers is null then 'p.n' else '(select sum(u.n) from unnest(p.answers, p.counts) as u(answer, n) where u.answer = any ($5))' end)
+    using p_organisation, p_from, p_to, p_limit, p_answers;
 end $$;
 
 -- Records with what they are searched by, as before, and the rule of a denial.
@@ -551,9 +554,9 @@ end $$;
 revoke all on function access.log_answers(uuid, text[], text[], boolean[]), access.log_edges(uuid, text, text, date, date, int[]), access.log_hours(uuid, timestamptz, timestamptz, text[], text[], boolean[], int),
   access.log_days_of(uuid, date, date, text, text, text[], text[], boolean[], int), access.log_rules(uuid, timestamptz, timestamptz),
   access.log_people(uuid, date, date, int[], text[], text[], boolean[], text, date, bigint, int), access.log_pairs(uuid, timestamptz, timestamptz, text[], text[], boolean[], text, int, bigint, int),
-  access.log_most(uuid, date, date, text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) from public;
+  access.log_most(uuid, date, date, int[], text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) from public;
 grant execute on function access.log_answers(uuid, text[], text[], boolean[]), access.log_hours(uuid, timestamptz, timestamptz, text[], text[], boolean[], int),
   access.log_days_of(uuid, date, date, text, text, text[], text[], boolean[], int), access.log_rules(uuid, timestamptz, timestamptz),
   access.log_people(uuid, date, date, int[], text[], text[], boolean[], text, date, bigint, int), access.log_pairs(uuid, timestamptz, timestamptz, text[], text[], boolean[], text, int, bigint, int),
-  access.log_most(uuid, date, date, text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) to counterfoil_service;
+  access.log_most(uuid, date, date, int[], text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) to counterfoil_service;
 reset role;

@@ -230,10 +230,9 @@ func (l *Log) peopleByDay(ctx context.Context, organisation uuid.UUID, queries [
 		if other.Conversation != "" || other.Address != "" || other.AddressNet != "" || other.Actor != q.Actor || other.Subject != q.Subject || !slices.Equal(rest, nots) {
 			return nil, false, nil
 		}
-		columns, values, wanted := other.terms()
-		var some []int32
-		if err := l.pool.QueryRow(ctx, sqlAnswers, organisation, columns, values, wanted).Scan(&some); err != nil {
-			return nil, false, fmt.Errorf("count people in the log: %w", err)
+		some, err := l.answers(ctx, organisation, other)
+		if err != nil {
+			return nil, false, err
 		}
 		all, answers = all || some == nil, append(answers, some...)
 	}
@@ -309,14 +308,18 @@ type Most struct {
 	Last      []byte
 }
 
-const sqlMost = "select reference, n, body from access.log_most($1, $2, $3, $4, $5)"
+const sqlMost = "select reference, n, body from access.log_most($1, $2, $3, $4, $5, $6)"
 
-// Most gives who asked most, or was asked for most, within whole days.
-func (l *Log) Most(ctx context.Context, organisation uuid.UUID, from, to time.Time, by string, limit int) ([]Most, error) {
+// Most gives who asked most, or was asked for most, within the whole days of q, of the sorts of records that q names; it names nothing else.
+func (l *Log) Most(ctx context.Context, organisation uuid.UUID, q Query, by string) ([]Most, error) {
 	if err := l.index(ctx, organisation); err != nil {
 		return nil, err
 	}
-	rows, err := l.pool.Query(ctx, sqlMost, organisation, from.UTC(), to.UTC(), by, limit)
+	answers, err := l.answers(ctx, organisation, q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.pool.Query(ctx, sqlMost, organisation, q.Since.UTC(), q.Until.UTC(), answers, by, q.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("count people in the log: %w", err)
 	}
@@ -325,6 +328,15 @@ func (l *Log) Most(ctx context.Context, organisation uuid.UUID, from, to time.Ti
 		return nil, fmt.Errorf("count people in the log: %w", err)
 	}
 	return most, nil
+}
+
+// answers are the sorts of records that q names; nil for all.
+func (l *Log) answers(ctx context.Context, organisation uuid.UUID, q Query) (answers []int32, err error) {
+	columns, values, wanted := q.terms()
+	if err := l.pool.QueryRow(ctx, sqlAnswers, organisation, columns, values, wanted).Scan(&answers); err != nil {
+		return nil, fmt.Errorf("count people in the log: %w", err)
+	}
+	return answers, nil
 }
 
 // Denied is how often a rule denied.

@@ -195,7 +195,7 @@ func BenchmarkCounts(b *testing.B) {
 		{"who-saw-whom-for-a-purpose", people(pglog.Query{Since: since(365), Action: "purpose_3"}, pglog.ByPair)},
 		{"who-was-denied", people(pglog.Query{Since: since(365), Decision: "deny"}, pglog.ByPair)},
 		{"the-most-frequent", func(ctx context.Context) error {
-			_, err := w.log.Most(ctx, large, since(6), since(-1), pglog.BySubject, 8)
+			_, err := w.log.Most(ctx, large, pglog.Query{Since: since(6), Until: since(-1), Limit: 8}, pglog.BySubject)
 			return err
 		}},
 		{"a-handle", func(ctx context.Context) error {
