@@ -23,6 +23,7 @@ import (
 	"counterfoil/audit"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/bot"
 	"counterfoil/internal/bus"
 	"counterfoil/internal/chat"
@@ -196,8 +197,14 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
-	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
+	var work *jobs.Worker
+	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
+		return work.Enqueue(ctx, kind, organisation, about)
+	})
 	if err != nil {
+		return err
+	}
+	if work, err = jobs.New(s.heart.pool, s.logger, s.jobs(watch)...); err != nil {
 		return err
 	}
 	s.background(func(ctx context.Context) {
@@ -253,7 +260,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	}
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
-		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, Alerts: watch, MadeUp: madeUp,
 		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
@@ -429,8 +436,8 @@ func (s *service) health(r chi.Router) {
 }
 
 // jobs are what is worked off the queue.
-func (s *service) jobs() []jobs.Job {
-	return nil
+func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
+	return watch.Jobs()
 }
 
 // index makes records searchable soon after they were made.
