@@ -197,6 +197,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	if err := s.heart.openControl(ctx); err != nil {
+		return err
+	}
+	s.onStop(s.heart.closeControl)
 	var work *jobs.Worker
 	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
 		return work.Enqueue(ctx, kind, organisation, about)
@@ -260,7 +264,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	}
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
-		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, Alerts: watch, MadeUp: madeUp,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
 		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
@@ -437,7 +441,7 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
-	return watch.Jobs()
+	return append(s.heart.controlJobs(), watch.Jobs()...)
 }
 
 // index makes records searchable soon after they were made.

@@ -377,7 +377,7 @@ func (e *evaluation) volume(ctx context.Context, r Rule) error {
 			start := time.Unix(hour*3600, 0)
 			past := q
 			past.Since, past.Until = start.AddDate(0, 0, -usualDays), start
-			counted, err := e.w.cfg.Log.Times(ctx, e.organisation, past, time.Hour, 100_000)
+			counted, _, err := e.w.cfg.Log.Times(ctx, e.organisation, past, time.Hour, 100_000)
 			if err != nil {
 				return err
 			}
