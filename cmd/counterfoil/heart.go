@@ -89,7 +89,11 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 	}
 	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now, URL: c.ConsoleURL})
-	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
+	err = errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx))
+	if err == nil {
+		err = h.startPolicy(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -38,6 +38,7 @@ import (
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 	"counterfoil/internal/widget"
+	"counterfoil/policy"
 )
 
 type serveCmd struct {
@@ -193,6 +194,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.heart.publishers.Run)
 	s.background(s.index)
 	s.background(s.upkeep)
+	s.background(s.idle)
 
 	public := s.router()
 	visitors.Routes(public)
@@ -242,12 +244,17 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
 		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, MadeUp: madeUp,
-		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
-		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
-		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
-		VisitorToAdmin:     readers.VisitorToAdmin,     // and a visitor
-		AgentInEmergency:   readers.AgentInEmergency,   // to whom a second person consented sees an agent
-		VisitorInEmergency: readers.VisitorInEmergency, // and a visitor
+		Address:               func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Through:               func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
+		Activation:            console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
+		Scene:                 conversations.Scene,
+		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
+		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
+		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent
+		VisitorInEmergency:    readers.VisitorInEmergency,    // and a visitor
+		AddressToAdmin:        readers.AddressToAdmin,        // from where somebody signed in
+		TranscriptToAdmin:     readers.TranscriptToAdmin,     // who has the role for it reads a conversation
+		TranscriptInEmergency: readers.TranscriptInEmergency, // and so does to whom a second person consented
 	})
 	if err != nil {
 		return err
@@ -432,6 +439,28 @@ func (s *service) upkeep(ctx context.Context) {
 			if err := s.heart.log.EnsureMonths(ctx); err != nil && ctx.Err() == nil {
 				s.logger.Error("without a place for the records of a month to come, nothing can be disclosed in it", "error", err)
 			}
+		}
+	}
+}
+
+// idle takes away the right to sign in of administrators who have not for long.
+func (s *service) idle(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		all, err := s.heart.store.Organisations(ctx)
+		for _, o := range all {
+			if err == nil {
+				_, err = s.heart.desk.DisableIdle(ctx, o.ID)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.logger.Warn("administrators who are idle for long may still sign in; it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,10 +50,16 @@ type Config struct {
 	Outside    Outside
 	Policy     *policy.Engine // which the gate asks
 
+	Activation Activation
+	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
+
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
+	AddressToAdmin                       access.Reader[euii.Admin]
+
+	TranscriptToAdmin, TranscriptInEmergency access.Transcripts
 }
 
 // Server answers the console's requests.
@@ -118,6 +125,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
+	s.togetherRoutes(r)
 	s.apiRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
@@ -361,6 +369,12 @@ func (v view) With(page any) view {
 	return v
 }
 
+// AllRoles are those an administrator can have.
+func (v view) AllRoles() []string { return signin.Roles }
+
+// Among reports whether one of several is this.
+func (v view) Among(all []string, one string) bool { return slices.Contains(all, one) }
+
 // Themes are the choices of colours.
 func (v view) Themes() []string { return []string{"", "light", "dark"} }
 
@@ -442,6 +456,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
+	"activation": "activation", "reviews": "reviews", "review": "reviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
 	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
 
 func title(lang, name string, page any) string {

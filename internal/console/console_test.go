@@ -61,6 +61,7 @@ type site struct {
 	ahead   *atomic.Int64 // nanoseconds
 	outside publish.Publishers
 	policy  *policy.Engine
+	lies    *[]policy.Signed // on the host, signed, and not deciding
 	seed    string
 	codes   []string
 }
@@ -69,7 +70,7 @@ func newSite(t *testing.T, address string) *site {
 	t.Helper()
 	engine, err := policy.New(t.Context())
 	must(t, err)
-	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
+	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, lies: new([]policy.Signed), from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now, URL: address})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
@@ -77,6 +78,8 @@ func newSite(t *testing.T, address string) *site {
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy,
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
+		Scene: s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
+		AddressToAdmin: s.Readers.AddressToAdmin, TranscriptToAdmin: s.Readers.TranscriptToAdmin, TranscriptInEmergency: s.Readers.TranscriptInEmergency,
 		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,
 	})
 	must(t, err)
