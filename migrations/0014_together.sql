@@ -166,7 +166,7 @@ create function access.choose_policy(p_organisation uuid, p_choice uuid, p_at ti
 begin
   perform access.enter(p_organisation);
   perform pg_advisory_xact_lock(hashtextextended('console.policy_choice ' || p_organisation::text, 0));
-  if p_digest <> '' and not exists (select from console.policy_bundle b where b.organisation_id = p_organisation and b.digest = p_digest)
+  if p_at > clock_timestamp() + interval '10 seconds' or p_digest <> '' and not exists (select from console.policy_bundle b where b.organisation_id = p_organisation and b.digest = p_digest)
     or exists (select from console.policy_choice c where c.organisation_id = p_organisation and c.chosen_at >= p_at) then return false; end if;
   if p_approval is not null then
     update console.approval a set ended_at = clock_timestamp()
