@@ -16,6 +16,7 @@ import (
 
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/pg/cluster"
 )
 
@@ -70,6 +71,9 @@ type cli struct {
 		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
 		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
+	Egress struct {
+		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
+	} `cmd:"" help:"Connections out of the service."`
 	Policy struct {
 		Check     policyCheckCmd     `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test      policyTestCmd      `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
@@ -79,6 +83,9 @@ type cli struct {
 		Demand    policyDemandCmd    `cmd:"" help:"Have two administrators choose the policy from now on; only two take that back."`
 		Replay    policyReplayCmd    `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
+	Jobs struct {
+		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
+	} `cmd:"" help:"The queue of scheduled and long work."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
 	} `cmd:"" help:"The Teams app."`
@@ -99,16 +106,19 @@ type app struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
 	environ        []string
+	egress         *egress.Register
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	register := egress.New()
+	register.Fence()
+	code := run(ctx, register, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, register *egress.Register, args, environ []string, stdout, stderr io.Writer) int {
 	exited := -1
 	var c cli
 	parser, err := kong.New(&c, kong.Name("counterfoil"), kong.UsageOnError(), kong.Writers(stdout, stderr),
@@ -127,7 +137,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "counterfoil: %v\nTry: counterfoil --help\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx, stdout, stderr, environ})
+	err = parsed.Run(&app{ctx, stdout, stderr, environ, register})
 	var usage usageError
 	switch {
 	case err == nil:

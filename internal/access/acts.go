@@ -69,7 +69,7 @@ const (
 // PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
 // does not judge its own coming. The facts hold revisions and reasons.
 func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
-	return g.noted(ctx, organisation, "policy", action, facts)
+	return g.note(ctx, organisation, "policy", action, facts)
 }
 
 // IdleDisabled records that an administrator may sign in no more because he did not for so many days. Nobody decides on that: it only takes away.
@@ -78,11 +78,17 @@ func (g *Gate) IdleDisabled(ctx context.Context, organisation, admin uuid.UUID, 
 	if err != nil {
 		return err
 	}
-	return g.noted(ctx, organisation, "accounts", "admin.idle_disabled", map[string]string{"admin": ref, "days": strconv.Itoa(days)})
+	return g.note(ctx, organisation, "accounts", "admin.idle_disabled", map[string]string{"admin": ref, "days": strconv.Itoa(days)})
 }
 
-// noted records what the service does at one of its tasks.
-func (g *Gate) noted(ctx context.Context, organisation uuid.UUID, task, action string, facts map[string]string) error {
+// EgressRefused records that the service refused to connect to what is not on its register. There is nothing to decide any more. The facts
+// say by which way, to where and how often.
+func (g *Gate) EgressRefused(ctx context.Context, organisation uuid.UUID, facts map[string]string) error {
+	return g.note(ctx, organisation, "egress", "egress.refused", facts)
+}
+
+// note records what the service did or found at one of its tasks.
+func (g *Gate) note(ctx context.Context, organisation uuid.UUID, task, action string, facts map[string]string) error {
 	q := question{who: principal.NewJob(organisation, task), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
 	refs, err := g.references(ctx, organisation, q)
 	if err != nil {

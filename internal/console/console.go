@@ -32,6 +32,7 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/internal/store"
 	"counterfoil/policy"
 )
 
@@ -52,6 +53,8 @@ type Config struct {
 
 	Activation Activation
 	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
+
+	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
@@ -127,6 +130,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.tokenRoutes(r)
 	s.togetherRoutes(r)
 	s.apiRoutes(r)
+	r.Get("/egress", s.signedIn(s.egress))
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -358,6 +362,7 @@ var sections = []section{
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
+	{"/egress", "egress"},
 }
 
 // Sections are what one can go to from here.
@@ -457,7 +462,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"activation": "activation", "reviews": "reviews", "review": "reviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
