@@ -121,12 +121,29 @@ comment on column console.review_entry.decided_by is 'Who decided.';
 comment on column console.review_entry.decided_at is 'When.';
 comment on column console.review_entry.reason_id is 'Why, in his words.';
 
+create table console.seen_address (
+  organisation_id uuid not null,
+  admin_id        uuid not null,
+  address_ref     text not null,
+  address         bytea not null,
+  seen_at         timestamptz not null default now(),
+  primary key (organisation_id, admin_id, address_ref),
+  foreign key (organisation_id, admin_id) references console.admin
+);
+comment on table  console.seen_address is 'From where administrators signed in within the last thirty days, so that a change of the allowlist that shuts one of them out takes two.';
+comment on column console.seen_address.organisation_id is 'Tenant.';
+comment on column console.seen_address.admin_id is 'Who signed in.';
+comment on column console.seen_address.address_ref is 'Keyed reference of the address.';
+comment on column console.seen_address.address is 'EUII address: sealed by the key-encryption key; opened to be compared with a network, never to be shown.';
+comment on column console.seen_address.seen_at is 'When he last did.';
+
+grant select, insert, update, delete on console.seen_address to counterfoil_access;
 grant select, insert on console.policy_bundle, console.policy_choice to counterfoil_access;
 grant select, insert, update on console.review, console.review_entry to counterfoil_access;
 do $$
 declare t text;
 begin
-  foreach t in array array['policy_bundle','policy_choice','review','review_entry'] loop
+  foreach t in array array['policy_bundle','policy_choice','review','review_entry','seen_address'] loop
     execute format('alter table console.%I enable row level security', t);
     execute format('alter table console.%I force row level security', t);
     execute format('create policy owner on console.%I for select to counterfoil_chat using (true)', t);
@@ -315,12 +332,38 @@ begin
     on conflict (organisation_id, subject_id, row_id, field) do update set ciphertext = excluded.ciphertext, created_at = clock_timestamp();
 end $$;
 
+create function access.put_seen(p_organisation uuid, p_admin uuid, p_ref text, p_address bytea) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  delete from console.seen_address s where s.organisation_id = p_organisation and s.seen_at < clock_timestamp() - interval '30 days';
+  insert into console.seen_address (organisation_id, admin_id, address_ref, address) values (p_organisation, p_admin, p_ref, p_address)
+    on conflict (organisation_id, admin_id, address_ref) do update set address = excluded.address, seen_at = clock_timestamp();
+end $$;
+create function access.seen(p_organisation uuid) returns table (admin_id uuid, address bytea)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  return query select s.admin_id, s.address from console.seen_address s join console.admin a on a.organisation_id = s.organisation_id and a.admin_id = s.admin_id
+    where s.organisation_id = p_organisation and s.seen_at > clock_timestamp() - interval '30 days' and a.disabled_at is null;
+end $$;
+
+-- Uses up a recovery code of whoever is held back because others failed in his name; it counts for nothing else.
+create function access.spend_recovery_code(p_organisation uuid, p_admin uuid, p_code_hash bytea) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform access.enter(p_organisation);
+  update console.recovery_code c set used_at = clock_timestamp()
+    where c.organisation_id = p_organisation and c.admin_id = p_admin and c.code_hash = p_code_hash and c.used_at is null;
+  return found;
+end $$;
+
 revoke all on function access.keep_bundle(uuid, text, bytea), access.policy_bundle(uuid, text), access.policy_choices(),
   access.choose_policy(uuid, uuid, timestamptz, text, text, text, uuid, uuid, text), access.set_roles(uuid, uuid, text[], text[], text), access.idle_admin(uuid, int),
   access.close_agent(uuid, uuid, boolean), access.begin_review(uuid, uuid, uuid, int, int), access.reviews(uuid), access.review_entries(uuid, uuid),
-  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea) from public;
+  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) from public;
 grant execute on function access.keep_bundle(uuid, text, bytea), access.policy_bundle(uuid, text), access.policy_choices(),
   access.choose_policy(uuid, uuid, timestamptz, text, text, text, uuid, uuid, text), access.set_roles(uuid, uuid, text[], text[], text), access.idle_admin(uuid, int),
   access.close_agent(uuid, uuid, boolean), access.begin_review(uuid, uuid, uuid, int, int), access.reviews(uuid), access.review_entries(uuid, uuid),
-  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea) to counterfoil_service;
+  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) to counterfoil_service;
 reset role;

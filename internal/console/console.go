@@ -122,6 +122,8 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/sign-in/code", s.door(s.showCode))
 	r.Post("/sign-in/code", s.door(s.code))
 	r.Post("/sign-in/recovery", s.door(s.recovery))
+	r.Get("/sign-in/unlock", s.door(s.showUnlock))
+	r.Post("/sign-in/unlock", s.door(s.unlock))
 	r.Post("/sign-out", s.door(s.signOut))
 	s.searchRoutes(r)
 	s.decisionRoutes(r)
@@ -160,6 +162,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if r.URL.Path == livePath { // it has no end, and limits each of its steps
+			if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+				s.message(w, s.visit(r), http.StatusForbidden, "foreign")
+				return
+			}
 			protected.ServeHTTP(w, r)
 			return
 		}
@@ -461,7 +467,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
-	"activation": "activation", "reviews": "reviews", "review": "reviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
+	"unlock": "unlockTitle", "activation": "activation", "reviews": "reviews", "review": "reviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
 	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress"}
 
 func title(lang, name string, page any) string {

@@ -220,7 +220,7 @@ func must(t *testing.T, err error) {
 
 // doors are the routes for whoever is not signed in yet. A new route is a decision that is made here.
 // What else it touches, why, and what of it is recorded, is declared in console.Declarations.
-var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "POST /sign-out", "GET /api/v1/openapi.json"}
+var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "GET /sign-in/unlock", "POST /sign-in/unlock", "POST /sign-out", "GET /api/v1/openapi.json"}
 
 // firstRun are those that this machine may use before there is an allowlist.
 var firstRun = []string{"GET /set-up", "POST /set-up", "POST /set-up/confirm", "GET /assets/{file}", "GET /favicon.ico", "POST /violations"}
@@ -441,6 +441,9 @@ func TestAPageOfAnotherOriginCannotAct(t *testing.T) {
 		s.headers = h
 		s.expect(http.StatusForbidden, "POST", "/sign-out", url.Values{})
 		s.expect(http.StatusForbidden, "POST", "/sign-in", url.Values{"name": {name}, "password": {password}})
+		if site := h["Sec-Fetch-Site"]; site != nil { // AUTH-SESS-07: a stream is nobody else's either
+			s.expect(http.StatusForbidden, "GET", "/live/stream", nil)
+		}
 	}
 	s.headers = http.Header{}
 	s.expect(http.StatusOK, "GET", "/events", nil)

@@ -43,6 +43,8 @@ func Declarations() map[string]Declared {
 		"GET /sign-in/code":      {Secrets, "", ""},
 		"POST /sign-in/code":     {Secrets, "", "sign_in.complete"},
 		"POST /sign-in/recovery": {Secrets, "", "sign_in.recovery_code"},
+		"GET /sign-in/unlock":    {Secrets, "", ""},
+		"POST /sign-in/unlock":   {Secrets, "", "sign_in.unlock"},
 		"POST /sign-out":         {None, "", "sign_out"},
 		"GET /":                  {References, policy.ReadAuditLog, "console.overview"},
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},

@@ -80,6 +80,18 @@ var togetherWords = map[string][2]string{
 	"fact_review.decision": {"Decided", "Décision"},
 	"fact_review.subject":  {"About (reference)", "À propos de (référence)"},
 
+	// The door
+	"lockOutOther":               {"It would shut out another administrator from everywhere he signed in within the last thirty days. Such a change takes two people.", "Cela exclurait un autre administrateur de tous les endroits d’où il s’est connecté ces trente derniers jours. Un tel changement demande deux personnes."},
+	"unlock":                     {"Held back?", "Bloqué ?"},
+	"unlockTitle":                {"Be let in again", "Pouvoir réessayer"},
+	"unlockLead":                 {"If others failed in your name or from your network, a recovery code lets you try again at once. It is used up by that, and signs nobody in: name, password and code follow as always.", "Si d’autres ont échoué sous votre nom ou depuis votre réseau, un code de récupération vous permet de réessayer aussitôt. Il est alors consommé et ne connecte personne : nom, mot de passe et code suivent comme toujours."},
+	"unlockIt":                   {"Use it up", "L’utiliser"},
+	"unlocked":                   {"You may try again", "Vous pouvez réessayer"},
+	"unlockedText":               {"The recovery code is used up. Sign in now.", "Le code de récupération est consommé. Connectez-vous maintenant."},
+	"unlockRefused":              {"This does not fit together, or the code was used already.", "Ces données ne correspondent pas, ou le code a déjà servi."},
+	"act_sign_in.unlock":         {"Held back, let in again by a recovery code", "Bloqué, autorisé à réessayer par un code de récupération"},
+	"act_sign_in.unlock_refused": {"Recovery code refused to whoever was held back", "Code de récupération refusé à une personne bloquée"},
+
 	// Roles
 	"changeRoles":               {"Change roles", "Changer les rôles"},
 	"changeIt":                  {"Change", "Changer"},
