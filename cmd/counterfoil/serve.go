@@ -197,6 +197,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	if err := s.heart.openControl(ctx); err != nil {
+		return err
+	}
+	s.onStop(s.heart.closeControl)
 	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
 	if err != nil {
 		return err
@@ -436,7 +440,7 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs() []jobs.Job {
-	return []jobs.Job{{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle}}
+	return append(s.heart.controlJobs(), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
 }
 
 // disableIdle takes away the right to sign in of administrators who have not for long.

@@ -4,7 +4,6 @@ set local role counterfoil_euii;
 alter table euii.value drop constraint value_field_check;
 alter table euii.value add constraint value_field_check check (field in ('agent_display_name', 'agent_given_name', 'agent_surname', 'agent_email',
   'visitor_display_name', 'visitor_email', 'visitor_phone', 'visitor_answers', 'admin_address'));
-grant delete on euii.value to counterfoil_access;
 reset role;
 
 set local role counterfoil_chat;
@@ -14,7 +13,6 @@ comment on column console.approval.subject_kind is 'Of a break-glass: agent, vis
 
 alter table chat.agent add column closed_at timestamptz;
 comment on column chat.agent.closed_at is 'Since when he can join no conversation; null while he can.';
-grant update (closed_at) on chat.agent to counterfoil_access;
 
 alter table console.admin add column enabled_at timestamptz;
 comment on column console.admin.enabled_at is 'When he was last given back the right to sign in; from then on he counts as idle.';
@@ -138,8 +136,8 @@ comment on column console.seen_address.address is 'EUII address: sealed by the k
 comment on column console.seen_address.seen_at is 'When he last did.';
 
 grant select, insert, update, delete on console.seen_address to counterfoil_access;
-grant select, insert on console.policy_bundle, console.policy_choice to counterfoil_access;
-grant select, insert, update on console.review, console.review_entry to counterfoil_access;
+grant select, insert, delete on console.policy_bundle, console.policy_choice to counterfoil_access; -- whatever the console keeps goes with its organisation
+grant select, insert, update, delete on console.review, console.review_entry to counterfoil_access;
 do $$
 declare t text;
 begin
