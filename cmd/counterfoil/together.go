@@ -155,7 +155,7 @@ func (c adminReviewsCmd) Run(a *app) error {
 		}
 	}
 	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
-		if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, "review.list", nil); err != nil {
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, "access_review.list", nil); err != nil {
 			return err
 		}
 		if id != uuid.Nil {

@@ -607,7 +607,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	s.signIn()
 	keeper := s.another("Bo Keeper", "security_admin")
 	program := keeper.token("walks along", "")
-	keeper.administer(http.StatusSeeOther, "/reviews", url.Values{})
+	keeper.administer(http.StatusSeeOther, "/access/reviews", url.Values{})
 	reviews, err := s.desk.Reviews(t.Context(), s.Organisation.ID)
 	must(t, err)
 	sessions, err := s.desk.Sessions(t.Context(), s.Organisation.ID)
@@ -621,7 +621,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/reviews/{id}", "/reviews/"+reviews[0].ID.String()).Replace(route)
+		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String()).Replace(route)
 		query := whom
 		if route == "/transcript" || route == "/access/address" {
 			query = url.Values{"ref": {entries[talked].Conversation}, "session": {sessions[0].ID.String()}}

@@ -60,7 +60,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v visit, admin
 		err = s.sum(r.Context(), v.lang, admin, head, &page)
 	}
 	if err == nil {
-		page.Review, err = s.reviewReminder(r, v.lang, admin)
+		page.Review, err = s.accessReviewReminder(r, v.lang, admin)
 	}
 	name, errName := s.handle(r, admin, v.lang)
 	if err = cmp.Or(err, errName); err != nil {
@@ -70,8 +70,8 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v visit, admin
 	s.renderAs(w, v, http.StatusOK, "overview", page, view{Handle: name, Path: "/"})
 }
 
-// reviewReminder says whether a review of who may come in waits, or none was done for long.
-func (s *Server) reviewReminder(r *http.Request, lang string, admin principal.Admin) (string, error) {
+// accessReviewReminder says whether a review of who may come in waits, or none was done for long.
+func (s *Server) accessReviewReminder(r *http.Request, lang string, admin principal.Admin) (string, error) {
 	all, err := s.cfg.Desk.Reviews(r.Context(), admin.Organisation())
 	if err != nil {
 		return "", err

@@ -26,36 +26,36 @@ func (s *Server) togetherRoutes(r chi.Router) {
 	s.act(r, "/access/roles", s.setRoles)
 	r.Get("/access/address", s.signedIn(s.showAddress))
 	s.act(r, "/access/address", s.revealAddress)
-	r.Get("/reviews", s.signedIn(s.reviews))
-	s.act(r, "/reviews", s.beginReview)
-	r.Get("/reviews/{id}", s.signedIn(s.review))
-	s.act(r, "/reviews/decide", s.decideReview)
+	r.Get("/access/reviews", s.signedIn(s.accessReviews))
+	s.act(r, "/access/reviews", s.beginAccessReview)
+	r.Get("/access/reviews/{id}", s.signedIn(s.accessReview))
+	s.act(r, "/access/reviews/decide", s.decideAccessReview)
 	r.Get("/transcript", s.signedIn(s.showTranscript))
 	s.act(r, "/transcript", s.transcript)
 }
 
-// reviewsPage lists the reviews.
-type reviewsPage struct {
-	Reviews []reviewLine
+// accessReviewsPage lists the reviews.
+type accessReviewsPage struct {
+	Reviews []accessReviewLine
 	Open    bool
 	May     bool
 	Days    int
 }
 
-type reviewLine struct {
+type accessReviewLine struct {
 	ID, Who, Begun, Due, Ended string
 	Entries, Open              int64
 	Late                       bool
 }
 
-func (s *Server) reviewLines(r *http.Request, lang string, admin principal.Admin) ([]reviewLine, error) {
+func (s *Server) accessReviewLines(r *http.Request, lang string, admin principal.Admin) ([]accessReviewLine, error) {
 	all, err := s.cfg.Desk.Reviews(r.Context(), admin.Organisation())
 	if err != nil {
 		return nil, err
 	}
-	var lines []reviewLine
+	var lines []accessReviewLine
 	for _, one := range all {
-		l := reviewLine{ID: one.ID.String(), Who: handle(lang, audit.Party{Kind: "admin", Ref: one.Reference}), Begun: moment(lang, one.Begun), Due: longDate(lang, one.Due), Entries: one.Entries, Open: one.Open}
+		l := accessReviewLine{ID: one.ID.String(), Who: handle(lang, audit.Party{Kind: "admin", Ref: one.Reference}), Begun: moment(lang, one.Begun), Due: longDate(lang, one.Due), Entries: one.Entries, Open: one.Open}
 		if one.Ended != nil {
 			l.Ended = moment(lang, *one.Ended)
 		}
@@ -65,24 +65,24 @@ func (s *Server) reviewLines(r *http.Request, lang string, admin principal.Admin
 	return lines, nil
 }
 
-func (s *Server) reviews(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
-	if _, _, err := s.read(r, admin, "console.reviews", nil); err != nil {
+func (s *Server) accessReviews(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	if _, _, err := s.read(r, admin, "console.access_reviews", nil); err != nil {
 		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
 		return
 	}
-	lines, err := s.reviewLines(r, v.lang, admin)
+	lines, err := s.accessReviewLines(r, v.lang, admin)
 	if err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}
-	page := reviewsPage{Reviews: lines, May: slices.Contains(admin.Roles(), "security_admin"), Days: signin.ReviewDays}
-	page.Open = slices.ContainsFunc(lines, func(l reviewLine) bool { return l.Ended == "" })
-	s.show(w, r, v, admin, http.StatusOK, "reviews", page, "/reviews")
+	page := accessReviewsPage{Reviews: lines, May: slices.Contains(admin.Roles(), "security_admin"), Days: signin.ReviewDays}
+	page.Open = slices.ContainsFunc(lines, func(l accessReviewLine) bool { return l.Ended == "" })
+	s.show(w, r, v, admin, http.StatusOK, "access-reviews", page, "/access/reviews")
 }
 
-func (s *Server) beginReview(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+func (s *Server) beginAccessReview(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	id := uuid.New()
-	err := s.cfg.Gate.Act(r.Context(), admin, policy.Administer, admin.Organisation(), "review.begin", map[string]string{"review": id.String()})
+	err := s.cfg.Gate.Act(r.Context(), admin, policy.Administer, admin.Organisation(), "access_review.begin", map[string]string{"access_review": id.String()})
 	if err == nil {
 		err = s.cfg.Desk.BeginReview(r.Context(), admin, id)
 	}
@@ -90,23 +90,23 @@ func (s *Server) beginReview(w http.ResponseWriter, r *http.Request, v visit, ad
 		s.failed(w, r, v, admin, policy.Administer, err)
 		return
 	}
-	http.Redirect(w, r, "/reviews/"+id.String(), http.StatusSeeOther)
+	http.Redirect(w, r, "/access/reviews/"+id.String(), http.StatusSeeOther)
 }
 
-// reviewPage is one review: what is to be decided, and the evidence of what was.
-type reviewPage struct {
-	reviewLine
-	Groups []reviewGroup
+// accessReviewPage is one review: what is to be decided, and the evidence of what was.
+type accessReviewPage struct {
+	accessReviewLine
+	Groups []accessReviewGroup
 	May    bool
 	Roles  []string
 }
 
-type reviewGroup struct {
+type accessReviewGroup struct {
 	Kind    string
-	Entries []reviewEntry
+	Entries []accessReviewEntry
 }
 
-type reviewEntry struct {
+type accessReviewEntry struct {
 	signin.ReviewEntry
 	ID, Name, Made                string // Made is by whom
 	RoleNames, NewRoleNames       string
@@ -117,23 +117,23 @@ type reviewEntry struct {
 	CanChange                     bool
 }
 
-func (s *Server) review(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+func (s *Server) accessReview(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	ctx, organisation := r.Context(), admin.Organisation()
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		s.say(w, r, v, admin, http.StatusNotFound, "notFound")
 		return
 	}
-	if _, _, err := s.read(r, admin, "console.review", map[string]string{"review": id.String()}); err != nil {
+	if _, _, err := s.read(r, admin, "console.access_review", map[string]string{"access_review": id.String()}); err != nil {
 		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
 		return
 	}
-	lines, err := s.reviewLines(r, v.lang, admin)
+	lines, err := s.accessReviewLines(r, v.lang, admin)
 	if err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}
-	i := slices.IndexFunc(lines, func(l reviewLine) bool { return l.ID == id.String() })
+	i := slices.IndexFunc(lines, func(l accessReviewLine) bool { return l.ID == id.String() })
 	if i < 0 {
 		s.say(w, r, v, admin, http.StatusNotFound, "notFound")
 		return
@@ -151,21 +151,21 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.trouble(w, r, v, err)
 		return
 	}
-	page := reviewPage{reviewLine: lines[i], May: slices.Contains(admin.Roles(), "security_admin"), Roles: signin.Roles}
+	page := accessReviewPage{accessReviewLine: lines[i], May: slices.Contains(admin.Roles(), "security_admin"), Roles: signin.Roles}
 	for _, e := range entries {
-		shown := reviewEntryOf(v.lang, admin, e)
+		shown := accessReviewEntryOf(v.lang, admin, e)
 		shown.Why = texts[e.Reason]
 		if n := len(page.Groups); n == 0 || page.Groups[n-1].Kind != e.Kind {
-			page.Groups = append(page.Groups, reviewGroup{Kind: e.Kind})
+			page.Groups = append(page.Groups, accessReviewGroup{Kind: e.Kind})
 		}
 		g := &page.Groups[len(page.Groups)-1]
 		g.Entries = append(g.Entries, shown)
 	}
-	s.show(w, r, v, admin, http.StatusOK, "review", page, "/reviews/"+id.String())
+	s.show(w, r, v, admin, http.StatusOK, "access-review", page, "/access/reviews/"+id.String())
 }
 
-func reviewEntryOf(lang string, admin principal.Admin, e signin.ReviewEntry) reviewEntry {
-	out := reviewEntry{ReviewEntry: e, ID: e.ID.String(), SinceText: moment(lang, e.Since), UsedText: word(lang, "never"), Mine: e.Own(admin.ID()), RoleNames: roleNames(lang, e.Roles), CanChange: e.Kind == "admin"}
+func accessReviewEntryOf(lang string, admin principal.Admin, e signin.ReviewEntry) accessReviewEntry {
+	out := accessReviewEntry{ReviewEntry: e, ID: e.ID.String(), SinceText: moment(lang, e.Since), UsedText: word(lang, "never"), Mine: e.Own(admin.ID()), RoleNames: roleNames(lang, e.Roles), CanChange: e.Kind == "admin"}
 	switch e.Kind {
 	case "auditor":
 		out.Name, out.UsedText = e.Login, word(lang, "notKnown")
@@ -183,14 +183,14 @@ func reviewEntryOf(lang string, admin principal.Admin, e signin.ReviewEntry) rev
 	}
 	if e.Decision != "" {
 		out.Who, out.DecidedAt = handle(lang, audit.Party{Kind: "admin", Ref: e.DecidedBy}), moment(lang, *e.Decided)
-		out.State, out.Chip = word(lang, "review_"+e.Decision), map[string]string{signin.Keep: "allow", signin.Revoke: "deny", signin.Change: "masked"}[e.Decision]
+		out.State, out.Chip = word(lang, "accessReview_"+e.Decision), map[string]string{signin.Keep: "allow", signin.Revoke: "deny", signin.Change: "masked"}[e.Decision]
 		out.NewRoleNames = roleNames(lang, e.NewRoles)
 		out.OnHost = e.Decision == signin.Revoke && e.Kind == "auditor" && e.Stands
 	}
 	return out
 }
 
-func (s *Server) decideReview(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+func (s *Server) decideAccessReview(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	ctx, organisation := r.Context(), admin.Organisation()
 	review, err := uuid.Parse(r.PostFormValue("review"))
 	id, err2 := uuid.Parse(r.PostFormValue("entry"))
@@ -217,14 +217,14 @@ func (s *Server) decideReview(w http.ResponseWriter, r *http.Request, v visit, a
 		s.say(w, r, v, admin, http.StatusNotFound, "notFound")
 		return
 	case entries[i].Own(admin.ID()):
-		s.say(w, r, v, admin, http.StatusConflict, "reviewOwn")
+		s.say(w, r, v, admin, http.StatusConflict, "accessReviewOwn")
 		return
 	}
 	e := entries[i]
-	facts := map[string]string{"review": review.String(), "review.kind": e.Kind, "review.decision": decision, "review.subject": e.Reference + e.Login, "roles": strings.Join(roles, ",")}
+	facts := map[string]string{"access_review": review.String(), "access_review.kind": e.Kind, "access_review.decision": decision, "access_review.subject": e.Reference + e.Login, "roles": strings.Join(roles, ",")}
 	why, err := s.cfg.Gate.Justify(ctx, organisation, r.PostFormValue("reason"))
 	if err == nil {
-		err = s.cfg.Gate.ActOn(ctx, admin, policy.Administer, organisation, "review.decide", facts, access.Grounds{Justification: why})
+		err = s.cfg.Gate.ActOn(ctx, admin, policy.Administer, organisation, "access_review.decide", facts, access.Grounds{Justification: why})
 	}
 	if err == nil {
 		err = s.cfg.Desk.DecideReview(ctx, admin, review, e, decision, roles, why.ID())
@@ -233,5 +233,5 @@ func (s *Server) decideReview(w http.ResponseWriter, r *http.Request, v visit, a
 		s.failed(w, r, v, admin, policy.Administer, err)
 		return
 	}
-	http.Redirect(w, r, fmt.Sprintf("/reviews/%s#%s", review, e.Kind), http.StatusSeeOther)
+	http.Redirect(w, r, fmt.Sprintf("/access/reviews/%s#%s", review, e.Kind), http.StatusSeeOther)
 }

@@ -251,17 +251,17 @@ func TestAReviewGoesThroughEverybodyAndNobodyReviewsHimself(t *testing.T) {
 	s.token("reads along", "")
 	_, err := s.DB.Superuser(t).Exec(t.Context(), "update console.admin set created_at = now() - interval '200 days', signed_in_at = now() - interval '91 days' where roles = '{auditor}'")
 	must(t, err)
-	if _, page := ann.expect(http.StatusForbidden, "POST", "/reviews", url.Values{}); strings.Contains(page, "One more code") {
+	if _, page := ann.expect(http.StatusForbidden, "POST", "/access/reviews", url.Values{}); strings.Contains(page, "One more code") {
 		t.Error("an auditor begins a review")
 	}
 	if _, page := ann.expect(http.StatusOK, "GET", "/", nil); !strings.Contains(page, "An access review waits") {
 		t.Errorf("nobody is reminded that none was ever done:\n%s", page)
 	}
-	sam.do(http.StatusSeeOther, "/reviews", url.Values{})
-	s.expect(http.StatusConflict, "POST", "/reviews", url.Values{})
+	sam.do(http.StatusSeeOther, "/access/reviews", url.Values{})
+	s.expect(http.StatusConflict, "POST", "/access/reviews", url.Values{})
 	reviews, err := s.desk.Reviews(t.Context(), s.Organisation.ID)
 	must(t, err)
-	at := "/reviews/" + reviews[0].ID.String()
+	at := "/access/reviews/" + reviews[0].ID.String()
 	if _, page := ann.expect(http.StatusOK, "GET", "/", nil); !strings.Contains(page, "An access review waits") || !strings.Contains(page, "5 of 5") {
 		t.Errorf("nobody is reminded of the review:\n%s", page)
 	}
@@ -298,26 +298,26 @@ func TestAReviewGoesThroughEverybodyAndNobodyReviewsHimself(t *testing.T) {
 	decide := func(e signin.ReviewEntry, decision string) url.Values {
 		return url.Values{"review": {reviews[0].ID.String()}, "entry": {e.ID.String()}, "decision": {decision}, "reason": {"As agreed in the meeting"}}
 	}
-	s.expect(http.StatusConflict, "POST", "/reviews/decide", decide(find("admin", idS), "keep"))
-	s.expect(http.StatusConflict, "POST", "/reviews/decide", decide(find("token", uuid.Nil), "keep"))
+	s.expect(http.StatusConflict, "POST", "/access/reviews/decide", decide(find("admin", idS), "keep"))
+	s.expect(http.StatusConflict, "POST", "/access/reviews/decide", decide(find("token", uuid.Nil), "keep"))
 	if err := s.desk.DecideReview(t.Context(), s.principal(), reviews[0].ID, signin.ReviewEntry{ID: find("admin", idS).ID}, "keep", nil, uuid.New()); !errors.Is(err, signin.ErrNotDone) {
 		t.Errorf("past the page he reviews himself: %v", err)
 	}
-	ann.expect(http.StatusForbidden, "POST", "/reviews/decide", decide(find("agent", uuid.Nil), "keep"))
-	s.expect(http.StatusBadRequest, "POST", "/reviews/decide", decide(find("admin", idSam), "change"))
-	s.expect(http.StatusBadRequest, "POST", "/reviews/decide", with(decide(find("admin", idSam), "change"), "role", "superuser"))
-	s.expect(http.StatusBadRequest, "POST", "/reviews/decide", with(decide(find("admin", idAnn), "revoke"), "reason", "short"))
-	s.expect(http.StatusConflict, "POST", "/reviews/decide", with(decide(find("agent", uuid.Nil), "change"), "role", "auditor"))
+	ann.expect(http.StatusForbidden, "POST", "/access/reviews/decide", decide(find("agent", uuid.Nil), "keep"))
+	s.expect(http.StatusBadRequest, "POST", "/access/reviews/decide", decide(find("admin", idSam), "change"))
+	s.expect(http.StatusBadRequest, "POST", "/access/reviews/decide", with(decide(find("admin", idSam), "change"), "role", "superuser"))
+	s.expect(http.StatusBadRequest, "POST", "/access/reviews/decide", with(decide(find("admin", idAnn), "revoke"), "reason", "short"))
+	s.expect(http.StatusConflict, "POST", "/access/reviews/decide", with(decide(find("agent", uuid.Nil), "change"), "role", "auditor"))
 
-	s.expect(http.StatusSeeOther, "POST", "/reviews/decide", decide(find("admin", idAnn), "revoke"))
+	s.expect(http.StatusSeeOther, "POST", "/access/reviews/decide", decide(find("admin", idAnn), "revoke"))
 	e := s.last()
-	if e.Action != "review.decide" || e.Rule != "administer.admin" || e.Facts["review.decision"] != "revoke" || e.Facts["review.subject"] == "" || e.Facts["reason.id"] == "" {
+	if e.Action != "access_review.decide" || e.Rule != "administer.admin" || e.Facts["access_review.decision"] != "revoke" || e.Facts["access_review.subject"] == "" || e.Facts["reason.id"] == "" {
 		t.Errorf("the record: %+v", e)
 	}
 	if resp, _ := ann.ask("GET", "/events", nil); resp.StatusCode != http.StatusSeeOther {
 		t.Error("whoever was revoked is still in")
 	}
-	if n := s.atOnce(4, http.StatusSeeOther, "/reviews/decide", decide(find("agent", uuid.Nil), "revoke")); n != 1 {
+	if n := s.atOnce(4, http.StatusSeeOther, "/access/reviews/decide", decide(find("agent", uuid.Nil), "revoke")); n != 1 {
 		t.Errorf("%d of the requests at once decided", n)
 	}
 	o, err := s.Relay.Open(t.Context(), relay.OpenRequest{Widget: s.Widget, Language: "en", NoticeVersion: "1", ClientID: uuid.New(), Text: euii.Receive("is anybody there?")})
@@ -327,16 +327,16 @@ func TestAReviewGoesThroughEverybodyAndNobodyReviewsHimself(t *testing.T) {
 	if err := s.Relay.AgentJoins(t.Context(), relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-amelie", TeamsUser: "29:amelie", ServiceURL: "https://smba.example/"}, session.Conversation, nil); !errors.Is(err, relay.ErrNoProfile) {
 		t.Errorf("an agent whose profile was closed joins: %v", err)
 	}
-	sam.expect(http.StatusSeeOther, "POST", "/reviews/decide", decide(find("token", uuid.Nil), "revoke"))
+	sam.expect(http.StatusSeeOther, "POST", "/access/reviews/decide", decide(find("token", uuid.Nil), "revoke"))
 	tokens, err := s.desk.Tokens(t.Context(), s.Organisation.ID)
 	if err != nil || tokens[0].Revoked == nil {
 		t.Errorf("the token of a program goes on working: %v", err)
 	}
-	sam.expect(http.StatusSeeOther, "POST", "/reviews/decide", decide(find("admin", idS), "keep"))
+	sam.expect(http.StatusSeeOther, "POST", "/access/reviews/decide", decide(find("admin", idS), "keep"))
 	if _, page := sam.expect(http.StatusOK, "GET", at, nil); !strings.Contains(page, "1 / 5") {
 		t.Errorf("the page says:\n%s", page)
 	}
-	s.expect(http.StatusSeeOther, "POST", "/reviews/decide", with(decide(find("admin", idSam), "change"), "role", "approver"))
+	s.expect(http.StatusSeeOther, "POST", "/access/reviews/decide", with(decide(find("admin", idSam), "change"), "role", "approver"))
 	if resp, _ := sam.ask("GET", "/events", nil); resp.StatusCode != http.StatusSeeOther {
 		t.Error("whose roles were changed goes on as before")
 	}
@@ -346,7 +346,7 @@ func TestAReviewGoesThroughEverybodyAndNobodyReviewsHimself(t *testing.T) {
 			t.Errorf("the evidence does not say %q:\n%s", want, page)
 		}
 	}
-	s.expect(http.StatusConflict, "POST", "/reviews/decide", decide(find("admin", idSam), "revoke"))
+	s.expect(http.StatusConflict, "POST", "/access/reviews/decide", decide(find("admin", idSam), "revoke"))
 	if _, page := s.expect(http.StatusOK, "GET", "/", nil); strings.Contains(page, "An access review waits") {
 		t.Error("one is reminded of what is done")
 	}

@@ -88,7 +88,7 @@ type Review struct {
 	Entries, Open int64
 }
 
-const sqlReviews = "select review_id, begun_by, begun_at, due_at, ended_at, entries, open from access.reviews($1)"
+const sqlReviews = "select review_id, begun_by, begun_at, due_at, ended_at, entries, open from access.access_reviews($1)"
 
 // Reviews lists the reviews of an organisation, newest first.
 func (d *Desk) Reviews(ctx context.Context, organisation uuid.UUID) ([]Review, error) {
@@ -114,7 +114,7 @@ func (d *Desk) Reviews(ctx context.Context, organisation uuid.UUID) ([]Review, e
 // ReviewDays is how long a review may take.
 const ReviewDays = 30
 
-const sqlBeginReview = "select access.begin_review($1, $2, $3, $4, $5)"
+const sqlBeginReview = "select access.begin_access_review($1, $2, $3, $4, $5)"
 
 // BeginReview writes down everybody who may come in now. It fails with ErrNotDone while another review is open. The caller has it decided and recorded.
 func (d *Desk) BeginReview(ctx context.Context, who principal.Admin, id uuid.UUID) error {
@@ -151,7 +151,7 @@ type ReviewEntry struct {
 // Own reports whether an administrator would decide about himself.
 func (e ReviewEntry) Own(admin uuid.UUID) bool { return e.Subject == admin || e.Owner == admin }
 
-const sqlReviewEntries = "select entry_id, kind, subject_id, login, owner_id, roles, since, used_at, ends_at, idle, decision, new_roles, decided_by, decided_at, reason_id, stands from access.review_entries($1, $2)"
+const sqlReviewEntries = "select entry_id, kind, subject_id, login, owner_id, roles, since, used_at, ends_at, idle, decision, new_roles, decided_by, decided_at, reason_id, stands from access.access_review_entries($1, $2)"
 
 // ReviewEntries lists what a review goes through: by kind, and what is proposed for removal first.
 func (d *Desk) ReviewEntries(ctx context.Context, organisation, review uuid.UUID) ([]ReviewEntry, error) {
@@ -199,7 +199,7 @@ func given(id *uuid.UUID) uuid.UUID {
 	return *id
 }
 
-const sqlDecideReview = "select access.decide_review($1, $2, $3, $4, $5, $6, $7, $8)"
+const sqlDecideReview = "select access.decide_access_review($1, $2, $3, $4, $5, $6, $7, $8)"
 
 // DecideReview decides on an entry and does it in the same moment: revoking ends what it gives, changing gives other roles. It fails with ErrNotDone when it
 // was decided already, is one's own, or cannot be done, such as when no security administrator would stay. The caller has it decided and recorded.

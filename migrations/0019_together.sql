@@ -57,7 +57,7 @@ comment on column console.policy_choice.chosen_by is 'The administrator; null fo
 comment on column console.policy_choice.approval_id is 'The consent of somebody else, which it used up.';
 comment on column console.policy_choice.seal is 'Keyed reference of all that the row says. A row without the right one is as if it were not there.';
 
-create table console.review (
+create table console.access_review (
   organisation_id uuid not null references chat.organisation,
   review_id       uuid not null,
   begun_by        uuid not null,
@@ -67,16 +67,16 @@ create table console.review (
   primary key (organisation_id, review_id),
   foreign key (organisation_id, begun_by) references console.admin
 );
-create unique index review_one_open on console.review (organisation_id) where ended_at is null;
-comment on table  console.review is 'Reviews of who may come in: one at a time goes through everybody.';
-comment on column console.review.organisation_id is 'Tenant.';
-comment on column console.review.review_id is 'Random id.';
-comment on column console.review.begun_by is 'The administrator who began it.';
-comment on column console.review.begun_at is 'When.';
-comment on column console.review.due_at is 'Until when it is to be done.';
-comment on column console.review.ended_at is 'When the last entry was decided.';
+create unique index access_review_one_open on console.access_review (organisation_id) where ended_at is null;
+comment on table  console.access_review is 'Reviews of who may come in: one at a time goes through everybody.';
+comment on column console.access_review.organisation_id is 'Tenant.';
+comment on column console.access_review.review_id is 'Random id.';
+comment on column console.access_review.begun_by is 'The administrator who began it.';
+comment on column console.access_review.begun_at is 'When.';
+comment on column console.access_review.due_at is 'Until when it is to be done.';
+comment on column console.access_review.ended_at is 'When the last entry was decided.';
 
-create table console.review_entry (
+create table console.access_review_entry (
   organisation_id uuid not null,
   review_id       uuid not null,
   entry_id        uuid not null,
@@ -95,29 +95,29 @@ create table console.review_entry (
   decided_at      timestamptz,
   reason_id       uuid,
   primary key (organisation_id, review_id, entry_id),
-  foreign key (organisation_id, review_id) references console.review,
-  constraint review_entry_decided check ((decision is null) = (decided_by is null) and (decision is null) = (decided_at is null) and (decision is null) = (reason_id is null)),
-  constraint review_entry_changed check ((decision is not distinct from 'change') = (new_roles is not null)),
-  constraint review_entry_of_another check (decided_by is distinct from subject_id and (owner_id is null or decided_by is distinct from owner_id))
+  foreign key (organisation_id, review_id) references console.access_review,
+  constraint access_review_entry_decided check ((decision is null) = (decided_by is null) and (decision is null) = (decided_at is null) and (decision is null) = (reason_id is null)),
+  constraint access_review_entry_changed check ((decision is not distinct from 'change') = (new_roles is not null)),
+  constraint access_review_entry_of_another check (decided_by is distinct from subject_id and (owner_id is null or decided_by is distinct from owner_id))
 );
-comment on table  console.review_entry is 'Who may come in, one by one, and what was decided about him. Nobody decides about himself or what he made.';
-comment on column console.review_entry.organisation_id is 'Tenant.';
-comment on column console.review_entry.review_id is 'The review.';
-comment on column console.review_entry.entry_id is 'Random id.';
-comment on column console.review_entry.kind is 'admin, token of a program, agent, or auditor with a login of the database.';
-comment on column console.review_entry.subject_id is 'The administrator, token or agent.';
-comment on column console.review_entry.login is 'Of an auditor: his login, which is no name.';
-comment on column console.review_entry.owner_id is 'Of a token: who made it.';
-comment on column console.review_entry.roles is 'Of an administrator: the roles he had.';
-comment on column console.review_entry.since is 'Since when he may come in.';
-comment on column console.review_entry.used_at is 'When he last did; null for never, and where nobody knows.';
-comment on column console.review_entry.ends_at is 'Until when, where that is settled.';
-comment on column console.review_entry.idle is 'He did not for more than ninety days.';
-comment on column console.review_entry.decision is 'keep, revoke or change; null while open.';
-comment on column console.review_entry.new_roles is 'Of a change: the roles from then on.';
-comment on column console.review_entry.decided_by is 'Who decided.';
-comment on column console.review_entry.decided_at is 'When.';
-comment on column console.review_entry.reason_id is 'Why, in his words.';
+comment on table  console.access_review_entry is 'Who may come in, one by one, and what was decided about him. Nobody decides about himself or what he made.';
+comment on column console.access_review_entry.organisation_id is 'Tenant.';
+comment on column console.access_review_entry.review_id is 'The review.';
+comment on column console.access_review_entry.entry_id is 'Random id.';
+comment on column console.access_review_entry.kind is 'admin, token of a program, agent, or auditor with a login of the database.';
+comment on column console.access_review_entry.subject_id is 'The administrator, token or agent.';
+comment on column console.access_review_entry.login is 'Of an auditor: his login, which is no name.';
+comment on column console.access_review_entry.owner_id is 'Of a token: who made it.';
+comment on column console.access_review_entry.roles is 'Of an administrator: the roles he had.';
+comment on column console.access_review_entry.since is 'Since when he may come in.';
+comment on column console.access_review_entry.used_at is 'When he last did; null for never, and where nobody knows.';
+comment on column console.access_review_entry.ends_at is 'Until when, where that is settled.';
+comment on column console.access_review_entry.idle is 'He did not for more than ninety days.';
+comment on column console.access_review_entry.decision is 'keep, revoke or change; null while open.';
+comment on column console.access_review_entry.new_roles is 'Of a change: the roles from then on.';
+comment on column console.access_review_entry.decided_by is 'Who decided.';
+comment on column console.access_review_entry.decided_at is 'When.';
+comment on column console.access_review_entry.reason_id is 'Why, in his words.';
 
 create table console.seen_address (
   organisation_id uuid not null,
@@ -137,11 +137,11 @@ comment on column console.seen_address.seen_at is 'When he last did.';
 
 grant select, insert, update, delete on console.seen_address to counterfoil_access;
 grant select, insert, delete on console.policy_bundle, console.policy_choice to counterfoil_access; -- whatever the console keeps goes with its organisation
-grant select, insert, update, delete on console.review, console.review_entry to counterfoil_access;
+grant select, insert, update, delete on console.access_review, console.access_review_entry to counterfoil_access;
 do $$
 declare t text;
 begin
-  foreach t in array array['policy_bundle','policy_choice','review','review_entry','seen_address'] loop
+  foreach t in array array['policy_bundle','policy_choice','access_review','access_review_entry','seen_address'] loop
     execute format('alter table console.%I enable row level security', t);
     execute format('alter table console.%I force row level security', t);
     execute format('create policy owner on console.%I for select to counterfoil_chat using (true)', t);
@@ -244,39 +244,39 @@ begin
 end $$;
 
 -- Reviews.
-create function access.begin_review(p_organisation uuid, p_review uuid, p_by uuid, p_due_days int, p_idle_days int) returns boolean
+create function access.begin_access_review(p_organisation uuid, p_review uuid, p_by uuid, p_due_days int, p_idle_days int) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare clock timestamptz := clock_timestamp(); long_ago timestamptz := clock_timestamp() - make_interval(days => p_idle_days);
 begin
   perform access.enter(p_organisation);
-  insert into console.review (organisation_id, review_id, begun_by, due_at) values (p_organisation, p_review, p_by, clock + make_interval(days => p_due_days))
+  insert into console.access_review (organisation_id, review_id, begun_by, due_at) values (p_organisation, p_review, p_by, clock + make_interval(days => p_due_days))
     on conflict do nothing;
   if not found then return false; end if;
-  insert into console.review_entry (organisation_id, review_id, entry_id, kind, subject_id, roles, since, used_at, idle)
+  insert into console.access_review_entry (organisation_id, review_id, entry_id, kind, subject_id, roles, since, used_at, idle)
     select p_organisation, p_review, gen_random_uuid(), 'admin', a.admin_id, a.roles, a.created_at, a.signed_in_at, coalesce(a.signed_in_at, a.created_at) < long_ago
     from console.admin a where a.organisation_id = p_organisation and a.disabled_at is null;
-  insert into console.review_entry (organisation_id, review_id, entry_id, kind, subject_id, owner_id, since, used_at, ends_at, idle)
+  insert into console.access_review_entry (organisation_id, review_id, entry_id, kind, subject_id, owner_id, since, used_at, ends_at, idle)
     select p_organisation, p_review, gen_random_uuid(), 'token', t.token_id, t.admin_id, t.made_at, t.used_at, t.expires_at, coalesce(t.used_at, t.made_at) < long_ago
     from console.token t where t.organisation_id = p_organisation and t.revoked_at is null and t.expires_at > clock;
-  insert into console.review_entry (organisation_id, review_id, entry_id, kind, subject_id, since, used_at, idle)
+  insert into console.access_review_entry (organisation_id, review_id, entry_id, kind, subject_id, since, used_at, idle)
     select p_organisation, p_review, gen_random_uuid(), 'agent', a.agent_id, a.created_at, u.at, coalesce(u.at, a.created_at) < long_ago
     from chat.agent a left join lateral (select max(c.opened_at) as at from chat.conversation c where c.organisation_id = p_organisation and c.agent_id = a.agent_id) u on true
     where a.organisation_id = p_organisation and a.closed_at is null;
-  insert into console.review_entry (organisation_id, review_id, entry_id, kind, login, since, ends_at, idle)
+  insert into console.access_review_entry (organisation_id, review_id, entry_id, kind, login, since, ends_at, idle)
     select p_organisation, p_review, gen_random_uuid(), 'auditor', d.login::text, d.created_at, d.until, false
     from audit.auditor d where d.organisation_id = p_organisation and d.until > clock;
   return true;
 end $$;
-create function access.reviews(p_organisation uuid)
+create function access.access_reviews(p_organisation uuid)
   returns table (review_id uuid, begun_by uuid, begun_at timestamptz, due_at timestamptz, ended_at timestamptz, entries bigint, open bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform access.enter(p_organisation);
   return query select r.review_id, r.begun_by, r.begun_at, r.due_at, r.ended_at, count(e.entry_id), count(e.entry_id) filter (where e.decision is null)
-    from console.review r left join console.review_entry e on e.organisation_id = r.organisation_id and e.review_id = r.review_id
+    from console.access_review r left join console.access_review_entry e on e.organisation_id = r.organisation_id and e.review_id = r.review_id
     where r.organisation_id = p_organisation group by r.organisation_id, r.review_id order by r.begun_at desc, r.review_id;
 end $$;
-create function access.review_entries(p_organisation uuid, p_review uuid)
+create function access.access_review_entries(p_organisation uuid, p_review uuid)
   returns table (entry_id uuid, kind text, subject_id uuid, login text, owner_id uuid, roles text[], since timestamptz, used_at timestamptz, ends_at timestamptz, idle boolean,
     decision text, new_roles text[], decided_by uuid, decided_at timestamptz, reason_id uuid, stands boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -288,16 +288,16 @@ begin
         when 'token' then exists (select from console.token t where t.organisation_id = p_organisation and t.token_id = e.subject_id and t.revoked_at is null and t.expires_at > clock_timestamp())
         when 'agent' then exists (select from chat.agent a where a.organisation_id = p_organisation and a.agent_id = e.subject_id and a.closed_at is null)
         else exists (select from audit.auditor d where d.organisation_id = p_organisation and d.login::text = e.login and d.until > clock_timestamp()) end
-    from console.review_entry e where e.organisation_id = p_organisation and e.review_id = p_review order by e.kind, e.idle desc, e.since, e.entry_id;
+    from console.access_review_entry e where e.organisation_id = p_organisation and e.review_id = p_review order by e.kind, e.idle desc, e.since, e.entry_id;
 end $$;
 -- Decides what is open, once, and not about oneself, and does it in the same moment. What cannot be done is not decided. The last one ends the review.
-create function access.decide_review(p_organisation uuid, p_review uuid, p_entry uuid, p_by uuid, p_decision text, p_roles text[], p_seal text, p_reason uuid) returns boolean
+create function access.decide_access_review(p_organisation uuid, p_review uuid, p_entry uuid, p_by uuid, p_decision text, p_roles text[], p_seal text, p_reason uuid) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare e console.review_entry; done boolean := true;
+declare e console.access_review_entry; done boolean := true;
 begin
   perform access.enter(p_organisation);
-  perform pg_advisory_xact_lock(hashtextextended('console.review ' || p_organisation::text, 0));
-  select w.* into e from console.review_entry w
+  perform pg_advisory_xact_lock(hashtextextended('console.access_review ' || p_organisation::text, 0));
+  select w.* into e from console.access_review_entry w
     where w.organisation_id = p_organisation and w.review_id = p_review and w.entry_id = p_entry and w.decision is null
       and w.subject_id is distinct from p_by and w.owner_id is distinct from p_by;
   if not found or p_decision = 'change' and e.kind <> 'admin' then return false; end if;
@@ -312,11 +312,11 @@ begin
     perform access.close_agent(p_organisation, e.subject_id, true);
   end if;
   if not done then return false; end if;
-  update console.review_entry w set decision = p_decision, new_roles = p_roles, decided_by = p_by, decided_at = clock_timestamp(), reason_id = p_reason
+  update console.access_review_entry w set decision = p_decision, new_roles = p_roles, decided_by = p_by, decided_at = clock_timestamp(), reason_id = p_reason
     where w.organisation_id = p_organisation and w.review_id = p_review and w.entry_id = p_entry;
-  update console.review r set ended_at = clock_timestamp()
+  update console.access_review r set ended_at = clock_timestamp()
     where r.organisation_id = p_organisation and r.review_id = p_review and r.ended_at is null
-      and not exists (select from console.review_entry w where w.organisation_id = p_organisation and w.review_id = p_review and w.decision is null);
+      and not exists (select from console.access_review_entry w where w.organisation_id = p_organisation and w.review_id = p_review and w.decision is null);
   return true;
 end $$;
 
@@ -358,10 +358,10 @@ end $$;
 
 revoke all on function access.keep_bundle(uuid, text, bytea), access.policy_bundle(uuid, text), access.policy_choices(),
   access.choose_policy(uuid, uuid, timestamptz, text, text, text, uuid, uuid, text), access.set_roles(uuid, uuid, text[], text[], text), access.idle_admin(uuid, int),
-  access.close_agent(uuid, uuid, boolean), access.begin_review(uuid, uuid, uuid, int, int), access.reviews(uuid), access.review_entries(uuid, uuid),
-  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) from public;
+  access.close_agent(uuid, uuid, boolean), access.begin_access_review(uuid, uuid, uuid, int, int), access.access_reviews(uuid), access.access_review_entries(uuid, uuid),
+  access.decide_access_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) from public;
 grant execute on function access.keep_bundle(uuid, text, bytea), access.policy_bundle(uuid, text), access.policy_choices(),
   access.choose_policy(uuid, uuid, timestamptz, text, text, text, uuid, uuid, text), access.set_roles(uuid, uuid, text[], text[], text), access.idle_admin(uuid, int),
-  access.close_agent(uuid, uuid, boolean), access.begin_review(uuid, uuid, uuid, int, int), access.reviews(uuid), access.review_entries(uuid, uuid),
-  access.decide_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) to counterfoil_service;
+  access.close_agent(uuid, uuid, boolean), access.begin_access_review(uuid, uuid, uuid, int, int), access.access_reviews(uuid), access.access_review_entries(uuid, uuid),
+  access.decide_access_review(uuid, uuid, uuid, uuid, text, text[], text, uuid), access.put_admin_address(uuid, uuid, uuid, bytea), access.put_seen(uuid, uuid, text, bytea), access.seen(uuid), access.spend_recovery_code(uuid, uuid, bytea) to counterfoil_service;
 reset role;
