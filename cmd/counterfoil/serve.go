@@ -18,7 +18,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
 	"counterfoil/internal/access"
@@ -31,6 +30,7 @@ import (
 	"counterfoil/internal/demo"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/jobs"
+	"counterfoil/internal/oplog"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -68,11 +68,13 @@ func (s serveCmd) Run(a *app) error {
 	if s.Demo {
 		level = slog.LevelWarn
 	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	svc := &service{config: c, egress: a.egress, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	svc := &service{config: c, egress: a.egress, fail: make(chan error, 1)}
 	defer svc.stop()
+	if err := svc.operate(ctx, a, level); err != nil {
+		return err
+	}
 	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
 		return err
 	}
@@ -89,11 +91,13 @@ func (s serveCmd) Run(a *app) error {
 
 // service is the running program. What it started is ended in the opposite order.
 type service struct {
-	config config.Config
-	egress *egress.Register
-	logger *slog.Logger
-	tracer trace.TracerProvider
-	fail   chan error // the first part that ended by itself
+	config    config.Config
+	egress    *egress.Register
+	logger    *slog.Logger
+	tracer    trace.TracerProvider
+	lines     *oplog.Dir
+	telemetry *telemetry.Export
+	fail      chan error // the first part that ended by itself
 
 	ownerURL string // of the own database; empty over somebody else's
 	heart    *heart
@@ -127,7 +131,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
-	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer); err != nil {
+	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer, s.telemetry.Meters); err != nil {
 		return err
 	}
 	s.onStop(s.heart.close)
@@ -196,6 +200,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	s.background(s.keepLines)
+	if err := s.measure(hub.Count); err != nil {
+		return err
+	}
 	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
 	if err != nil {
 		return err

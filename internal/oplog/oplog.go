@@ -243,6 +243,16 @@ func (d *Dir) prune() {
 	d.note(err)
 }
 
+// Look tells how it stands with a directory that another process writes to.
+func Look(path string, clock Clock) (Status, error) {
+	d := &Dir{path: path, clock: clock}
+	s := d.Status()
+	if s.Error != "" {
+		return s, fmt.Errorf("look at log files: %s", s.Error)
+	}
+	return s, nil
+}
+
 // Prune removes what is too old from a directory that nobody writes to, and tells how it stands with the rest.
 func Prune(path string, clock Clock) (Status, error) {
 	d := &Dir{path: path, clock: clock}
