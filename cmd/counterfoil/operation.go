@@ -42,7 +42,7 @@ func (s *service) operate(ctx context.Context, a *app, level slog.Level) error {
 		}
 		way, err := s.egress.Open(egress.Destination{
 			Name: "telemetry", Hosts: []string{host}, Owner: "internal/telemetry", Purpose: "show how the service works: counts, times, and which routes were asked for",
-			Party: egress.Operator, Data: []egress.Class{egress.Credentials},
+			Party: egress.Operator, Data: []egress.Class{egress.Credentials, egress.Measures},
 		})
 		if err != nil {
 			return err
