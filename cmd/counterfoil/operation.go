@@ -50,7 +50,8 @@ func (s *service) operate(ctx context.Context, a *app, level slog.Level) error {
 		if c.Headers, err = headers(s.config.OTLP.HeadersFile); err != nil {
 			return err
 		}
-		c.Client = &http.Client{Transport: way.Transport(), Timeout: 10 * time.Second}
+		s.tap = &tap{next: way.Transport()}
+		c.Client = &http.Client{Transport: s.tap, Timeout: 10 * time.Second}
 	}
 	if s.telemetry, err = telemetry.Start(ctx, c); err != nil {
 		return err

@@ -97,6 +97,7 @@ type service struct {
 	tracer    trace.TracerProvider
 	lines     *oplog.Dir
 	telemetry *telemetry.Export
+	tap       *tap       // nil while no telemetry is sent
 	fail      chan error // the first part that ended by itself
 
 	ownerURL string // of the own database; empty over somebody else's
@@ -201,6 +202,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.index)
 	s.background(s.upkeep)
 	s.background(s.keepLines)
+	s.background(s.watchCanaries)
 	if err := s.measure(hub.Count); err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func Plant(ctx context.Context, client *http.Client, public, console string, peo
 			{http.MethodPost, "/sign-in", map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"},
 				[]byte(url.Values{"name": {people["an administrator"]}, "password": {people["a password"]}}.Encode())},
 			{http.MethodGet, "/set-up/" + url.PathEscape(people["an administrator"]), odd, nil},
-			{http.MethodPost, "/csp-report", map[string]string{"Content-Type": "application/csp-report"}, object(map[string]any{"csp-report": map[string]any{"blocked-uri": email, "violated-directive": "style-src", "script-sample": name}})},
+			{http.MethodPost, "/violations", map[string]string{"Content-Type": "application/csp-report"}, object(map[string]any{"csp-report": map[string]any{"blocked-uri": email, "violated-directive": "style-src", "script-sample": name}})},
 		},
 	} {
 		for _, q := range requests {

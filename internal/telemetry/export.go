@@ -43,14 +43,40 @@ type Export struct {
 	Tracer trace.TracerProvider
 	Meters *Meters // nil when nothing is sent
 
-	ends []func(context.Context) error
+	whole   atomic.Bool // all traces are sent, not a sample
+	flushes []func(context.Context) error
+	ends    []func(context.Context) error
+}
+
+// ShouldSample implements sdktrace.Sampler.
+func (e *Export) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	if e.whole.Load() {
+		return sdktrace.AlwaysSample().ShouldSample(p)
+	}
+	return sampler.ShouldSample(p)
+}
+
+// Description implements sdktrace.Sampler.
+func (e *Export) Description() string { return sampler.Description() }
+
+// SendAll has all traces sent, or a sample of them again.
+func (e *Export) SendAll(all bool) { e.whole.Store(all) }
+
+// Flush sends what waits.
+func (e *Export) Flush(ctx context.Context) error {
+	for _, flush := range e.flushes {
+		if err := flush(ctx); err != nil {
+			return errors.New("telemetry is not sent")
+		}
+	}
+	return nil
 }
 
 // every is how often metrics are sent.
 const every = 30 * time.Second
 
-// sample is the part of the traces that is sent. A disclosure has several spans, and metrics count all of them.
-const sample = 0.1
+// sampler picks the traces that are sent. A disclosure has several spans, and metrics count all of them.
+var sampler = sdktrace.TraceIDRatioBased(0.1)
 
 // Start begins to export. Without an endpoint nothing is sent, and nothing is measured.
 func Start(ctx context.Context, c Config) (*Export, error) {
@@ -68,11 +94,13 @@ func Start(ctx context.Context, c Config) (*Export, error) {
 	otel.SetErrorHandler(&complaints{logger: c.Logger})
 	// Nothing of the machine, its user or the command line, which the SDK would otherwise find out.
 	of := resource.NewSchemaless(attribute.String("service.name", "counterfoil"), attribute.String("service.version", c.Version), attribute.String("service.instance.id", c.Instance))
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithResource(of), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sample))), sdktrace.WithBatcher(narrowed{spans}))
+	e := &Export{}
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithResource(of), sdktrace.WithSampler(sdktrace.ParentBased(e)), sdktrace.WithBatcher(narrowed{spans}))
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithResource(of), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(metrics, sdkmetric.WithInterval(every))),
 		sdkmetric.WithView(sdkmetric.NewView(sdkmetric.Instrument{Name: "*"}, sdkmetric.Stream{AttributeFilter: exported})))
-	meters, err := newMeters(meter)
-	return &Export{Tracer: tracer, Meters: meters, ends: []func(context.Context) error{tracer.Shutdown, meter.Shutdown}}, err
+	e.Tracer, e.flushes, e.ends = tracer, []func(context.Context) error{tracer.ForceFlush, meter.ForceFlush}, []func(context.Context) error{tracer.Shutdown, meter.Shutdown}
+	e.Meters, err = newMeters(meter)
+	return e, err
 }
 
 // Stop sends what waits, as far as ctx allows.

@@ -186,7 +186,9 @@ func TestWithoutAReceiverNothingIsMeasured(t *testing.T) {
 }
 
 func TestAReceiverThatFailsIsSaidOnceAndNotQuoted(t *testing.T) {
-	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "a text of the receiver", http.StatusBadRequest) }))
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "a text of the receiver", http.StatusBadRequest)
+	}))
 	defer broken.Close()
 	var said bytes.Buffer
 	e, err := Start(t.Context(), Config{Endpoint: broken.URL, Client: broken.Client(), Logger: slog.New(slog.NewTextHandler(&said, nil))})
