@@ -29,6 +29,9 @@ const (
 	ChangeTogether          Purpose = "change_together"
 	ApproveChange           Purpose = "approve_change"
 	OwnAccount              Purpose = "own_account"
+	ControlData             Purpose = "control_data"
+	EraseData               Purpose = "erase_data"
+	EraseOrganisation       Purpose = "erase_organisation"
 )
 
 // Purposes returns every purpose there is.
@@ -38,7 +41,7 @@ func Purposes() []Purpose {
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
-		ChangeTogether, ApproveChange, OwnAccount,
+		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 	}
 }
 
@@ -89,6 +92,12 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Approve a change of somebody else", "Approuver le changement de quelqu'un d'autre"
 	case OwnAccount:
 		en, fr = "Change his own factors and sessions", "Changer ses propres facteurs et sessions"
+	case ControlData:
+		en, fr = "Set how long data is kept, and hold it", "Fixer la durée de conservation, et suspendre l'effacement"
+	case EraseData:
+		en, fr = "Erase a person or a conversation", "Effacer une personne ou une conversation"
+	case EraseOrganisation:
+		en, fr = "Erase the organisation, approved by a second person", "Effacer l'organisation, avec l'accord d'une seconde personne"
 	}
 	if lang == "fr" {
 		return fr
@@ -136,6 +145,8 @@ type Input struct {
 
 	Justification bool     `json:"justification"` // a written one was given; its text is no part of the question
 	Approval      Approval `json:"approval"`      // zero where nobody approved and nothing is to be approved
+
+	Retention Retention `json:"retention"` // what is to be kept how long, where that is the question
 }
 
 // Actor is who asks.
@@ -189,6 +200,12 @@ type Organisation struct {
 	Limits            Limits `json:"limits"`              // its own; those it is to have where that is the question
 }
 
+// Retention is how long a class of data is to be kept.
+type Retention struct {
+	Class string `json:"class"` // transcript, visitor, agent, conversation, session, reason, backup; empty where that is not the question
+	Days  int    `json:"days"`
+}
+
 // Limits are disclosures within an hour to one actor of a kind; 0 where the
 // organisation has no number of its own.
 type Limits struct {
@@ -229,5 +246,6 @@ func closed() map[string][]string {
 		"conversation.state":      {"", "waiting", "active", "closed", "offline"},
 		"conversation.actor_is":   parts,
 		"conversation.subject_is": parts,
+		"retention.class":         {"", "transcript", "visitor", "agent", "conversation", "session", "reason", "backup"},
 	}
 }

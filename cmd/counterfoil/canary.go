@@ -63,8 +63,9 @@ func (t *tap) sent() []byte {
 
 // scan plants people who do not exist at the edges of the running service, if it runs, and looks for them and for what else is asked for.
 func scan(ctx context.Context, c config.Config, register *egress.Register, plant bool, also map[string]string, further func(*canary.Search) error) (canary.Report, error) {
-	people := canary.People()
+	people := make(map[string]string)
 	if plant {
+		people = canary.People()
 		if err := plantAt(ctx, c, register, people); err != nil {
 			return canary.Report{}, err
 		}
@@ -221,17 +222,14 @@ func (c canaryScanCmd) Run(a *app) error {
 		return err
 	}
 	defer done()
-	runs := true
-	if conn, err := net.DialTimeout("tcp", here(h.config.PublicAddr), time.Second); err != nil {
-		runs = false
+	r, err := scan(a.ctx, h.config, a.egress, true, also, nil)
+	if errors.Is(err, canary.ErrSilent) {
+		if len(also) == 0 {
+			return errors.New("the service does not run here: start it, or give values to look for with --also")
+		}
 		fmt.Fprintln(a.stderr, "counterfoil: the service does not run here, so nobody is planted; what is there is searched for the values you gave.")
-	} else {
-		_ = conn.Close()
+		r, err = scan(a.ctx, h.config, a.egress, false, also, nil)
 	}
-	if !runs && len(also) == 0 {
-		return errors.New("start the service, or give values to look for with --also")
-	}
-	r, err := scan(a.ctx, h.config, a.egress, runs, also, nil)
 	if err != nil {
 		return err
 	}

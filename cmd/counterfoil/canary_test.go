@@ -70,7 +70,9 @@ func TestAScanFindsWhatIsLeakedIntoAnySink(t *testing.T) {
 				}
 				return
 			}
-			if !slices.ContainsFunc(r.Found, func(f canary.Finding) bool { return strings.HasPrefix(f.Place, c.where) && f.What == "a visitor's name" }) {
+			if !slices.ContainsFunc(r.Found, func(f canary.Finding) bool {
+				return strings.HasPrefix(f.Place, c.where) && f.What == "a visitor's name"
+			}) {
 				t.Errorf("not found: %+v", r)
 			}
 		})
@@ -172,4 +174,3 @@ func TestThatOldLinesAreRemovedStandsInEveryLog(t *testing.T) {
 		}
 	}
 }
-

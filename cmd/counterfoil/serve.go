@@ -201,6 +201,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	if err := s.heart.openControl(ctx); err != nil {
+		return err
+	}
+	s.onStop(s.heart.closeControl)
 	s.background(s.keepLines)
 	s.background(s.watchCanaries)
 	if err := s.measure(hub.Count); err != nil {
@@ -440,7 +444,7 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs() []jobs.Job {
-	return nil
+	return s.heart.controlJobs()
 }
 
 // index makes records searchable soon after they were made.

@@ -52,6 +52,7 @@ func (q question) input(refs references, recent int) policy.Input {
 			NameInChannel:     q.scene.Settings.NameInChannel,
 			Limits:            policy.Limits(q.scene.Settings.Limits),
 		},
+		Retention: q.retention,
 	}
 }
 
@@ -140,6 +141,8 @@ const (
 	factApprovalActor      = "approval.actor"
 	factApprovalSubject    = "approval.subject"
 	factApprovalExpiration = "approval.expires_in_seconds"
+	factRetentionClass     = "retention.class"
+	factRetentionDays      = "retention.days"
 )
 
 func factsOf(in policy.Input, action string) map[string]string {
@@ -151,6 +154,7 @@ func factsOf(in policy.Input, action string) map[string]string {
 		factLimitAdmin: number(in.Organisation.Limits.Admin), factLimitOperator: number(in.Organisation.Limits.Operator), factLimitJob: number(in.Organisation.Limits.Job),
 		factJustification: truth(in.Justification),
 		factApprovalBy:    in.Approval.By, factApprovalActor: in.Approval.Actor, factApprovalSubject: in.Approval.Subject, factApprovalExpiration: number(in.Approval.ExpiresInSeconds),
+		factRetentionClass: in.Retention.Class, factRetentionDays: number(in.Retention.Days),
 	}
 	factors := make([]string, len(in.Actor.Factors))
 	for i, f := range in.Actor.Factors {
@@ -218,6 +222,7 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		Approval: policy.Approval{
 			By: e.Facts[factApprovalBy], Actor: e.Facts[factApprovalActor], Subject: e.Facts[factApprovalSubject], ExpiresInSeconds: r.number(factApprovalExpiration),
 		},
+		Retention: policy.Retention{Class: e.Facts[factRetentionClass], Days: r.number(factRetentionDays)},
 	}
 	if in.Actor.Organisation == "-" {
 		in.Actor.Organisation = ""

@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 )
+
+// ErrSilent says that the service does not answer.
+var ErrSilent = errors.New("the service does not answer")
 
 // request is one way in which a stranger can put something into the service.
 type request struct {
@@ -72,7 +76,7 @@ func Plant(ctx context.Context, client *http.Client, public, console string, peo
 			}
 			resp, err := client.Do(r)
 			if err != nil {
-				return answered, fmt.Errorf("plant canaries: the service does not answer at %s", edge)
+				return answered, fmt.Errorf("plant canaries at %s: %w", edge, ErrSilent)
 			}
 			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)) // what it says is not kept
 			_ = resp.Body.Close()

@@ -13,6 +13,7 @@ nobody := {
 	"organisation": {"share_visitor_email": false, "create_agents": false, "name_in_channel": false, "limits": {"visitor": 0, "agent": 0, "channel": 0, "admin": 0, "operator": 0, "job": 0}},
 	"justification": false,
 	"approval": {"by": "", "actor": "", "subject": "", "expires_in_seconds": 0},
+	"retention": {"class": "", "days": 0},
 }
 
 visitor_of_agent := object.union(nobody, {
