@@ -273,6 +273,7 @@ const (
 	Reason   = "cf-reason-1"    // what somebody wrote down; id is its own
 	Saved    = "cf-saved-1"     // a search that somebody keeps; id is its own
 	Detail   = "cf-detail-1"    // what an approver is shown; id is the approval's
+	Seen     = "cf-seen-1"      // from where an administrator signed in; id is his
 	Receiver = "cf-receiver-1"  // where alerts go; id is the receiver's
 	Signing  = "cf-signing-1"   // what signs messages to a receiver; id is his
 )
