@@ -7,6 +7,7 @@ var moreWords = []map[string][2]string{
 	tokenWords,
 	egressWords,
 	countWords,
+	savedWords,
 	alertWords,
 	operationWords,
 	togetherWords,
@@ -15,11 +16,7 @@ var moreWords = []map[string][2]string{
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-<<<<<<< HEAD
-	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords, egressWords, countWords, savedWords, alertWords} {
-=======
 	for _, more := range moreWords {
->>>>>>> main
 		if !ok {
 			both, ok = more[name]
 		}
