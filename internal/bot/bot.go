@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -265,9 +266,18 @@ func (in inbound) press(ctx context.Context) teams.InvokeResponse {
 		return teams.RespondError(http.StatusBadRequest, "BadRequest", in.words.gone)
 	}
 	text := in.words.joined
-	if in.Verb() == teams.VerbJoin {
-		err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
-	} else {
+	switch in.Verb() {
+	case teams.VerbJoin, teams.VerbAccept:
+		if in.Verb() == teams.VerbAccept {
+			err = in.accept(ctx, conversation)
+		}
+		if err == nil {
+			err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
+		}
+		if errors.Is(err, relay.ErrNotice) {
+			text, err = in.words.readFirst, in.inform(ctx, conversation)
+		}
+	default:
 		text, err = in.act(ctx, conversation)
 	}
 	in.Wake()
@@ -275,6 +285,39 @@ func (in inbound) press(ctx context.Context) teams.InvokeResponse {
 		return in.refuse(ctx, err)
 	}
 	return teams.RespondMessage(text)
+}
+
+// accept takes the acceptance of the notice.
+func (in inbound) accept(ctx context.Context, conversation uuid.UUID) error {
+	version, err := strconv.Atoi(in.Version())
+	if err != nil {
+		return relay.ErrNotice
+	}
+	return in.Relay.AgentAccepts(ctx, in.from, conversation, version, in.organisation.Language)
+}
+
+// inform puts the notice in force into the 1:1 chat of whoever pressed Join. The conversation is his meanwhile.
+func (in inbound) inform(ctx context.Context, conversation uuid.UUID) error {
+	notice, err := in.Relay.Notice(ctx, in.organisation.ID, chat.ForAgents)
+	if err != nil {
+		return err
+	}
+	personal := in.ConversationID
+	if !in.IsPersonal() {
+		if personal, err = in.Client.CreatePersonal(ctx, in.at, in.organisation.Tenant, in.From.ID); err != nil { // asking for the same chat twice gives the same chat
+			return err
+		}
+	}
+	var paragraphs []teams.Paragraph
+	for _, p := range notice.Paragraphs(in.organisation.Language) {
+		paragraphs = append(paragraphs, teams.Paragraph(p))
+	}
+	card := teams.NoticeCard(teams.Language(in.organisation.Language), conversation.String(), notice.Version, paragraphs)
+	if err := in.turn(personal); err != nil {
+		return err
+	}
+	_, err = in.Client.Send(ctx, in.at, personal, teams.Message{Card: card})
+	return err
 }
 
 // act carries out a button that only the conversation's agent may press.

@@ -4,12 +4,14 @@ package bot
 type words struct {
 	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
 	replied, repeated, visitorEnded, youEnded, left, doubt, switched, help, refused                                         string
+	readFirst                                                                                                               string
 }
 
 func wordsOf(language string) words {
 	if language == "fr" {
 		return words{
 			joined:       "Vous avez rejoint la conversation. Répondez dans votre discussion privée avec ce robot.",
+			readFirst:    "Lisez d'abord l'information dans votre discussion privée avec ce robot et acceptez-la. La conversation vous est réservée cinq minutes.",
 			taken:        "Quelqu'un d'autre a déjà rejoint cette conversation.",
 			closed:       "Cette conversation est terminée.",
 			gone:         "Cette conversation n'existe plus.",
@@ -35,6 +37,7 @@ func wordsOf(language string) words {
 	}
 	return words{
 		joined:       "You have joined. Answer in your 1:1 chat with this bot.",
+		readFirst:    "First read the notice in your 1:1 chat with this bot and accept it. The conversation is kept for you for five minutes.",
 		taken:        "Somebody else has joined this conversation already.",
 		closed:       "This conversation has ended.",
 		gone:         "This conversation is no longer there.",

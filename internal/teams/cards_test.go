@@ -29,6 +29,7 @@ func cards(l teams.Language, text string) map[string]teams.Card {
 		"left":         teams.LeftCard(l, "visitor 7f2k"),
 		"switch":       teams.SwitchCard(l, "c-2", []teams.Choice{{Conversation: "c-1", Handle: "visitor 7f2k"}, {Conversation: "c-2", Handle: "visitor 9a3m"}}),
 		"switch-none":  teams.SwitchCard(l, "", nil),
+		"notice": teams.NoticeCard(l, "3f0e8f3e-3a5e-4d8e-9f4e-0c8a1c7f2b11", 2, []teams.Paragraph{{"What is kept", "Your *name* and {{DATE(x)}}"}, {"", "alone"}}),
 		"intro": teams.IntroCard(l, teams.Intro{
 			Conversation: "c-1", Handle: "visitor 7f2k", Name: text, Email: text, Page: text, Language: "fr", Canned: canned,
 		}),
@@ -181,6 +182,7 @@ func TestCardsStaySmall(t *testing.T) {
 	for name, c := range map[string]teams.Card{
 		"active": teams.ActiveCard(teams.French, teams.Active{Conversation: "c", FirstLine: long, JoinedBy: long, Canned: many}),
 		"intro":  teams.IntroCard(teams.French, teams.Intro{Conversation: "c", Name: long, Email: long, Page: long, Language: long, Canned: many}),
+		"notice": teams.NoticeCard(teams.French, "c", 2, []teams.Paragraph{{long, long}, {long, long}}),
 		"switch": teams.SwitchCard(teams.French, "", choices),
 	} {
 		raw, err := json.Marshal(c)

@@ -102,6 +102,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/widget/{key}/frame", s.frame)
 	r.Route("/v1", func(r chi.Router) {
 		r.Use(s.guard)
+		r.Get("/widgets/{key}/notice", s.showNotice)
 		r.Post("/widgets/{key}/conversations", s.open)
 		r.Get("/conversation", s.withSession(s.state))
 		r.Post("/conversation/messages", s.withSession(s.say))

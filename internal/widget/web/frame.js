@@ -29,14 +29,13 @@ function dress() {
   const say = (id, ...what) => $(id).replaceChildren(...what);
   const optional = (word) => [word, ' ', make('small', { textContent: t.optional })];
   say('hello', t.hello);
-  say('terms', ...t.notice.map(([term, meaning]) => make('div', {}, make('dt', { textContent: `${term} ` }), make('dd', { textContent: meaning }))));
+  if (page.dataset.terms) inform(page.dataset.notice, JSON.parse(page.dataset.terms));
   say('name-label', ...optional(t.name));
   say('email-label', ...optional(t.email));
   say('first-label', t.first);
   $('first').placeholder = t.firstHint;
   say('start', t.start);
   say('agree', t.agree);
-  say('version', `${t.version} ${page.dataset.notice}`);
   say('composer-label', t.compose);
   $('composer').placeholder = t.compose;
   label('send', t.send);
@@ -51,6 +50,13 @@ function dress() {
   say('again', t.again);
   say('gone', t.gone);
   $('close').hidden = shown;
+}
+
+// inform shows the notice that is accepted by starting the chat.
+function inform(version, terms) {
+  page.dataset.notice = version;
+  $('terms').replaceChildren(...terms[lang].map(([term, meaning]) => make('div', {}, ...(term ? [make('dt', { textContent: `${term} ` })] : []), make('dd', { textContent: meaning }))));
+  $('version').textContent = `${t.version} ${version}`;
 }
 
 /* ---- Which of the three pages is seen ---- */
@@ -116,7 +122,7 @@ async function begin(event) {
   $('start').textContent = t.start;
   if (status !== 200 && status !== 201) {
     if (status === 404) return show('gone');
-    if (body.code === 'notice-outdated') return location.reload(); // the notice has changed: it has to be read again
+    if (body.code === 'notice-outdated') return renew();
     return complain(null, status === 429 ? t.startBusy : status === 413 ? t.tooLong : t.startFailed);
   }
   kept.set({ token: body.token, conversation: body.conversation, expires: body.expires_at, handle: body.handle });
@@ -124,6 +130,16 @@ async function begin(event) {
   opening = undefined;
   $('notice').reset();
   converse(first);
+}
+
+// renew shows a notice that has changed since the frame was opened; what was typed stays.
+async function renew() {
+  const { status, body } = await ask(`/v1/widgets/${page.dataset.key}/notice`);
+  if (status !== 200) return complain(null, t.startFailed);
+  inform(body.version, body.terms);
+  complain(null, t.noticeChanged);
+  $('hello').focus();
+  $('hello').scrollIntoView();
 }
 
 /* ---- The conversation ---- */
