@@ -113,20 +113,33 @@ var (
 )
 
 // settings holds a term for every combination of an organisation's settings
-// without limits of its own.
-var settings = func() map[Organisation]*ast.Term {
-	terms := map[Organisation]*ast.Term{}
+// without limits of its own, by usual.
+var settings = func() (terms [8]*ast.Term) {
 	both := []bool{false, true}
 	for _, share := range both {
 		for _, create := range both {
 			for _, name := range both {
 				o := Organisation{ShareVisitorEmail: share, CreateAgents: create, NameInChannel: name}
-				terms[o] = o.term()
+				terms[o.usual()] = o.term()
 			}
 		}
 	}
 	return terms
 }()
+
+// usual is the place in settings of an organisation without limits of its own.
+func (o *Organisation) usual() (at int) {
+	if o.ShareVisitorEmail {
+		at |= 1
+	}
+	if o.CreateAgents {
+		at |= 2
+	}
+	if o.NameInChannel {
+		at |= 4
+	}
+	return at
+}
 
 func (o Organisation) term() *ast.Term {
 	l := o.Limits
@@ -154,6 +167,18 @@ func (a Approval) term() *ast.Term {
 		ast.Item(keyActor, word(a.Actor)),
 		ast.Item(keySubject, word(a.Subject)),
 		ast.Item(keyExpiresInSeconds, ast.InternedTerm(a.ExpiresInSeconds)),
+	)
+}
+
+// noConversation is the term of the zero Conversation, which every question of the console has.
+var noConversation = Conversation{}.term()
+
+func (c Conversation) term() *ast.Term {
+	return ast.ObjectTerm(
+		ast.Item(keyRef, word(c.Ref)),
+		ast.Item(keyState, word(c.State)),
+		ast.Item(keyActorIs, word(c.ActorIs)),
+		ast.Item(keySubjectIs, word(c.SubjectIs)),
 	)
 }
 
@@ -197,8 +222,12 @@ func (in *Input) value() ast.Value {
 	if in.Approval != (Approval{}) {
 		approval = in.Approval.term()
 	}
-	organisation, usual := settings[in.Organisation]
-	if !usual {
+	conversation := noConversation
+	if in.Conversation != (Conversation{}) {
+		conversation = in.Conversation.term()
+	}
+	organisation := settings[in.Organisation.usual()]
+	if in.Organisation.Limits != (Limits{}) {
 		organisation = in.Organisation.term()
 	}
 	return ast.NewObject(
@@ -220,12 +249,7 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyRef, word(in.Subject.Ref)),
 		)),
 		ast.Item(keyFields, words(in.Fields)),
-		ast.Item(keyConversation, ast.ObjectTerm(
-			ast.Item(keyRef, word(in.Conversation.Ref)),
-			ast.Item(keyState, word(in.Conversation.State)),
-			ast.Item(keyActorIs, word(in.Conversation.ActorIs)),
-			ast.Item(keySubjectIs, word(in.Conversation.SubjectIs)),
-		)),
+		ast.Item(keyConversation, conversation),
 		ast.Item(keyOrganisation, organisation),
 		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
 		ast.Item(keyApproval, approval),

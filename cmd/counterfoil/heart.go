@@ -64,7 +64,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select exists (select from pg_attribute where attrelid = to_regclass('chat.organisation') and attname = 'limit_visitor')").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regclass('jobs.river_job') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}

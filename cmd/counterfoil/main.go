@@ -76,6 +76,9 @@ type cli struct {
 		Sign   policySignCmd   `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
 		Replay policyReplayCmd `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
+	Jobs struct {
+		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
+	} `cmd:"" help:"The queue of scheduled and long work."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
 	} `cmd:"" help:"The Teams app."`

@@ -30,6 +30,7 @@ import (
 	"counterfoil/internal/config"
 	"counterfoil/internal/console"
 	"counterfoil/internal/demo"
+	"counterfoil/internal/jobs"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -193,6 +194,15 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.heart.publishers.Run)
 	s.background(s.index)
 	s.background(s.upkeep)
+	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
+	if err != nil {
+		return err
+	}
+	s.background(func(ctx context.Context) {
+		if err := work.Run(ctx); err != nil {
+			s.report(err)
+		}
+	})
 
 	public := s.router()
 	visitors.Routes(public)
@@ -399,6 +409,11 @@ func (s *service) health(r chi.Router) {
 		}
 		s.ready(w, r.WithContext(ctx))
 	})
+}
+
+// jobs are what is worked off the queue.
+func (s *service) jobs() []jobs.Job {
+	return nil
 }
 
 // index makes records searchable soon after they were made.

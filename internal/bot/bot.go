@@ -508,10 +508,14 @@ func (in inbound) say(ctx context.Context, text string) error {
 	return in.post(ctx, teams.Message{Text: text})
 }
 
-// post answers in the same chat. Such a line is about the moment: it is not queued, and losing it loses nothing.
+// post answers in the same chat, as soon as it may. Such a line is about the moment: it is not queued, and losing it loses nothing.
 func (in inbound) post(ctx context.Context, m teams.Message) error {
-	if in.pacer.Take(in.ConversationID) > 0 {
-		return nil
+	for wait := in.pacer.Take(in.ConversationID); wait > 0; wait = in.pacer.Take(in.ConversationID) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
 	}
 	if _, err := in.Client.Send(ctx, in.at, in.ConversationID, m); err != nil {
 		in.Logger.WarnContext(ctx, "answer to agent not sent", "error", err)

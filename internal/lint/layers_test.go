@@ -47,6 +47,7 @@ func layers() map[string]ours {
 
 		"internal/access/euii": {1, "internal/access/internal/grant"},
 		"internal/bus":         {1, "internal/chat"},
+		"internal/jobs":        {1, ""},
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
 		"internal/pg/doctor":   {1, ""},
@@ -72,7 +73,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/filter internal/ipallow internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -90,11 +91,12 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/demo internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/demo internal/jobs internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
 			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},
 		"github.com/nats-io/...":               {"internal/bus", "hints have one implementation"},
+		"github.com/riverqueue/river/...":      {"internal/jobs", "one queue, whose jobs hold ids only"},
 		"github.com/open-policy-agent/opa/...": {"policy", "one engine, one entry point"},
 		"github.com/tink-crypto/tink-go/...":   {"internal/access/keyring", "encryption in one place"},
 		"github.com/go-chi/chi/v5/...":         {"cmd/counterfoil internal/console internal/telemetry internal/widget", "routers are built at the edges; telemetry names routes by their patterns"},

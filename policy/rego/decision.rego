@@ -18,9 +18,9 @@ default decision := {"allow": false, "reasons": {"no_rule"}}
 #   denial with everything that speaks against it, as stable codes.
 # entrypoint: true
 decision := data.counterfoil.purposes[input.purpose].permit if {
-	count(veto) == 0
+	veto == set()
 } else := {"allow": false, "reasons": reasons} if {
-	count(reasons) > 0
+	reasons != set()
 }
 
 # METADATA

@@ -11,8 +11,8 @@ package counterfoil
 veto contains "volume_limit" if {
 	input.actor.kind == "visitor"
 	input.actor.recent >= 1000
-	input.organisation.limits.visitor == 0
 	input.fields != []
+	not input.organisation.limits.visitor > 0
 }
 
 # METADATA
@@ -21,8 +21,8 @@ veto contains "volume_limit" if {
 veto contains "volume_limit" if {
 	input.actor.kind == "agent"
 	input.actor.recent >= 10000
-	input.organisation.limits.agent == 0
 	input.fields != []
+	not input.organisation.limits.agent > 0
 }
 
 # METADATA
@@ -31,8 +31,8 @@ veto contains "volume_limit" if {
 veto contains "volume_limit" if {
 	input.actor.kind == "channel"
 	input.actor.recent >= 100000
-	input.organisation.limits.channel == 0
 	input.fields != []
+	not input.organisation.limits.channel > 0
 }
 
 # METADATA
@@ -41,8 +41,8 @@ veto contains "volume_limit" if {
 veto contains "volume_limit" if {
 	input.actor.kind == "admin"
 	input.actor.recent >= 500
-	input.organisation.limits.admin == 0
 	input.fields != []
+	not input.organisation.limits.admin > 0
 }
 
 # METADATA
@@ -51,8 +51,8 @@ veto contains "volume_limit" if {
 veto contains "volume_limit" if {
 	input.actor.kind == "operator"
 	input.actor.recent >= 1000
-	input.organisation.limits.operator == 0
 	input.fields != []
+	not input.organisation.limits.operator > 0
 }
 
 # METADATA
@@ -61,8 +61,8 @@ veto contains "volume_limit" if {
 veto contains "volume_limit" if {
 	input.actor.kind == "job"
 	input.actor.recent >= 1000000
-	input.organisation.limits.job == 0
 	input.fields != []
+	not input.organisation.limits.job > 0
 }
 
 # METADATA

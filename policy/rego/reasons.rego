@@ -16,14 +16,6 @@ reasons contains reason if some reason in veto
 reasons contains reason if some reason in data.counterfoil.purposes[input.purpose].reasons
 
 # METADATA
-# title: Terms not met
-# description: What the terms of the purpose hold against the question. An unknown purpose has none.
-reasons contains reason if {
-	terms
-	some reason in unmet
-}
-
-# METADATA
 # title: Unknown purpose
 # description: The purpose is not in the closed list.
 reasons contains "unknown_purpose" if not terms
@@ -65,22 +57,31 @@ reasons contains "unknown_field" if {
 # METADATA
 # title: Wrong actor
 # description: The purpose is not for this kind of actor.
-unmet contains "wrong_actor" if not input.actor.kind in terms.actors
+reasons contains "wrong_actor" if {
+	allowed := terms.actors
+	not input.actor.kind in allowed
+}
 
 # METADATA
 # title: Wrong audience
 # description: The purpose does not show anything to this audience.
-unmet contains "wrong_audience" if not input.audience in terms.audiences
+reasons contains "wrong_audience" if {
+	allowed := terms.audiences
+	not input.audience in allowed
+}
 
 # METADATA
 # title: Wrong subject
 # description: The purpose is not about this kind of subject.
-unmet contains "wrong_subject" if not input.subject.kind in terms.subjects
+reasons contains "wrong_subject" if {
+	allowed := terms.subjects
+	not input.subject.kind in allowed
+}
 
 # METADATA
 # title: Wrong state
 # description: The conversation is not in a state in which the purpose arises.
-unmet contains "wrong_state" if {
+reasons contains "wrong_state" if {
 	allowed := terms.states
 	not input.conversation.state in allowed
 }
@@ -88,7 +89,7 @@ unmet contains "wrong_state" if {
 # METADATA
 # title: The actor takes no part
 # description: The actor does not have the part in the conversation that the purpose demands.
-unmet contains "not_a_participant" if {
+reasons contains "not_a_participant" if {
 	allowed := terms.actor_is
 	not input.conversation.actor_is in allowed
 }
@@ -96,7 +97,7 @@ unmet contains "not_a_participant" if {
 # METADATA
 # title: The subject takes no part
 # description: The subject does not have the part in the conversation that the purpose demands.
-unmet contains "subject_not_a_participant" if {
+reasons contains "subject_not_a_participant" if {
 	allowed := terms.subject_is
 	not input.conversation.subject_is in allowed
 }
@@ -104,17 +105,18 @@ unmet contains "subject_not_a_participant" if {
 # METADATA
 # title: Field not for this purpose
 # description: One of the fields is more than the purpose needs.
-unmet contains "field_not_for_purpose" if {
+reasons contains "field_not_for_purpose" if {
+	allowed := terms.fields
 	some field in input.fields
-	not field in terms.fields
+	not field in allowed
 }
 
 # METADATA
 # title: No field
 # description: The purpose discloses something, but the question does not say what.
-unmet contains "fields_missing" if {
-	count(terms.fields) > 0
-	not count(input.fields) > 0
+reasons contains "fields_missing" if {
+	input.fields == []
+	terms.fields != set()
 }
 
 # METADATA
