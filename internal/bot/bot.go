@@ -166,6 +166,9 @@ func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := inbound{b, a, organisation, token.ServiceURL(), wordsOf(organisation.Language), relay.Identity{
 		Organisation: organisation.ID, DirectoryID: a.From.AADObjectID, TeamsUser: a.From.ID, ServiceURL: token.ServiceURL().String(),
 	}}
+	if a.IsPersonal() {
+		in.from.Personal = a.ConversationID
+	}
 	answer, err := in.handle(ctx)
 	if err != nil {
 		b.Logger.ErrorContext(ctx, "activity failed", "kind", a.Kind(), "verb", a.Verb(), "error", err)
@@ -307,6 +310,7 @@ func (in inbound) inform(ctx context.Context, conversation uuid.UUID) error {
 		if personal, err = in.Client.CreatePersonal(ctx, in.at, in.organisation.Tenant, in.From.ID); err != nil { // asking for the same chat twice gives the same chat
 			return err
 		}
+		in.pacer.Take(personal) // asking counts as a message there
 	}
 	var paragraphs []teams.Paragraph
 	for _, p := range notice.Paragraphs(in.organisation.Language) {

@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -325,6 +326,7 @@ type Identity struct {
 	DirectoryID  string
 	TeamsUser    string
 	ServiceURL   string
+	Personal     string // his 1:1 chat, where that is where he was
 }
 
 // Profile is what the bot service tells about the one member who clicked.
@@ -463,7 +465,7 @@ func (r *Relay) join(ctx context.Context, by Identity, scene access.Scene, agent
 	if agent, key, err = r.profile(ctx, by, scene, agent, key, index); err != nil {
 		return err
 	}
-	agent.DirectoryID, agent.TeamsUser, agent.ServiceURL = by.DirectoryID, by.TeamsUser, by.ServiceURL
+	agent.DirectoryID, agent.TeamsUser, agent.ServiceURL, agent.Personal = by.DirectoryID, by.TeamsUser, by.ServiceURL, cmp.Or(by.Personal, agent.Personal)
 	var wrapped []byte
 	if key != nil {
 		wrapped = key.Wrapped
