@@ -29,6 +29,9 @@ const (
 	ChangeTogether          Purpose = "change_together"
 	ApproveChange           Purpose = "approve_change"
 	OwnAccount              Purpose = "own_account"
+	EndUserPolicy           Purpose = "end_user_policy"
+	HandleRequest           Purpose = "handle_request"
+	AnswerRequest           Purpose = "answer_request"
 )
 
 // Purposes returns every purpose there is.
@@ -39,6 +42,7 @@ func Purposes() []Purpose {
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
 		ChangeTogether, ApproveChange, OwnAccount,
+		EndUserPolicy, HandleRequest, AnswerRequest,
 	}
 }
 
@@ -89,6 +93,12 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Approve a change of somebody else", "Approuver le changement de quelqu'un d'autre"
 	case OwnAccount:
 		en, fr = "Change his own factors and sessions", "Changer ses propres facteurs et sessions"
+	case EndUserPolicy:
+		en, fr = "Tell visitors and agents what is kept", "Dire aux visiteurs et aux agents ce qui est conservé"
+	case HandleRequest:
+		en, fr = "Handle what a person asks about his data", "Traiter ce qu'une personne demande sur ses données"
+	case AnswerRequest:
+		en, fr = "Answer a person who asks about his data", "Répondre à une personne qui demande ses données"
 	}
 	if lang == "fr" {
 		return fr
@@ -136,6 +146,7 @@ type Input struct {
 
 	Justification bool     `json:"justification"` // a written one was given; its text is no part of the question
 	Approval      Approval `json:"approval"`      // zero where nobody approved and nothing is to be approved
+	Request       string   `json:"request"`       // reference of the subject that an open request of a person covers; empty without one
 }
 
 // Actor is who asks.
@@ -163,6 +174,7 @@ type Subject struct {
 	Kind         string `json:"kind"`         // agent, visitor, conversation; empty for an administrative act
 	Organisation string `json:"organisation"` // the tenant it belongs to
 	Ref          string `json:"ref"`
+	Restricted   bool   `json:"restricted"` // he, or the visitor of the conversation, restricted what is done with his data
 }
 
 // Conversation is the conversation in which the question arises.

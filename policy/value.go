@@ -37,7 +37,7 @@ func (in *Input) bounded() error {
 		string(in.Purpose), in.Audience,
 		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
 		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
-		in.Approval.By, in.Approval.Actor, in.Approval.Subject,
+		in.Approval.By, in.Approval.Actor, in.Approval.Subject, in.Request,
 	} {
 		long = long || len(s) > maxText
 	}
@@ -96,6 +96,8 @@ var (
 	keyCreateAgents      = ast.StringTerm("create_agents")
 	keyNameInChannel     = ast.StringTerm("name_in_channel")
 	keyLimits            = ast.StringTerm("limits")
+	keyRestricted        = ast.StringTerm("restricted")
+	keyRequest           = ast.StringTerm("request")
 
 	// shared holds a term for every value of a closed list.
 	shared = func() map[string]*ast.Term {
@@ -247,11 +249,13 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyKind, word(in.Subject.Kind)),
 			ast.Item(keyOrganisation, word(in.Subject.Organisation)),
 			ast.Item(keyRef, word(in.Subject.Ref)),
+			ast.Item(keyRestricted, ast.InternedTerm(in.Subject.Restricted)),
 		)),
 		ast.Item(keyFields, words(in.Fields)),
 		ast.Item(keyConversation, conversation),
 		ast.Item(keyOrganisation, organisation),
 		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
 		ast.Item(keyApproval, approval),
+		ast.Item(keyRequest, word(in.Request)),
 	)
 }
