@@ -140,6 +140,8 @@ const (
 	factApprovalActor      = "approval.actor"
 	factApprovalSubject    = "approval.subject"
 	factApprovalExpiration = "approval.expires_in_seconds"
+	factRestricted         = "subject.restricted"
+	factCovers             = "request.covers"
 )
 
 func factsOf(in policy.Input, action string) map[string]string {
@@ -151,6 +153,7 @@ func factsOf(in policy.Input, action string) map[string]string {
 		factLimitAdmin: number(in.Organisation.Limits.Admin), factLimitOperator: number(in.Organisation.Limits.Operator), factLimitJob: number(in.Organisation.Limits.Job),
 		factJustification: truth(in.Justification),
 		factApprovalBy:    in.Approval.By, factApprovalActor: in.Approval.Actor, factApprovalSubject: in.Approval.Subject, factApprovalExpiration: number(in.Approval.ExpiresInSeconds),
+		factRestricted: truth(in.Subject.Restricted), factCovers: in.Request,
 	}
 	factors := make([]string, len(in.Actor.Factors))
 	for i, f := range in.Actor.Factors {
@@ -202,7 +205,7 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		},
 		Purpose:  policy.Purpose(cmp.Or(e.Facts[factPurpose], e.Action)),
 		Audience: e.Audience,
-		Subject:  policy.Subject{Kind: e.Subject.Kind, Organisation: e.Organisation, Ref: e.Subject.Ref},
+		Subject:  policy.Subject{Kind: e.Subject.Kind, Organisation: e.Organisation, Ref: e.Subject.Ref, Restricted: r.truth(factRestricted)},
 		Fields:   e.Fields,
 		Conversation: policy.Conversation{
 			Ref: e.Conversation, State: e.Facts[factState], ActorIs: e.Facts[factActorIs], SubjectIs: e.Facts[factSubjectIs],
@@ -218,6 +221,7 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		Approval: policy.Approval{
 			By: e.Facts[factApprovalBy], Actor: e.Facts[factApprovalActor], Subject: e.Facts[factApprovalSubject], ExpiresInSeconds: r.number(factApprovalExpiration),
 		},
+		Request: e.Facts[factCovers],
 	}
 	if in.Actor.Organisation == "-" {
 		in.Actor.Organisation = ""
