@@ -225,7 +225,7 @@ func (a *app) asSuperuser(c config.Config) (*pgx.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := pgx.Connect(a.ctx, url)
+	conn, err := direct(a.ctx, a.egress, url)
 	if err != nil {
 		return nil, errors.New("the database cannot be reached with this URL and role")
 	}

@@ -27,6 +27,7 @@ func (h *host) withBucket(s buckettest.Target, name string) {
 
 // The database and the directory are put back to an older state together: only the bucket knows better.
 func TestWhatLiesInABucketOutlastsTheHost(t *testing.T) {
+	t.Parallel()
 	h, s := newHost(t), buckettest.Serve(t)
 	buckettest.MakeBuckets(t, s.Target)
 	h.withBucket(s.Target, buckettest.Plain)

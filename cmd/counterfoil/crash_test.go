@@ -184,6 +184,7 @@ func (w *writer) read(ctx context.Context, r *running) (map[int64]string, error)
 }
 
 func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
+	t.Parallel()
 	path, data := program(t), reachable(t)
 	env := []string{"COUNTERFOIL_DATA_DIR=" + data, "COUNTERFOIL_PUBLIC_ADDR=" + freeAddr(t), "COUNTERFOIL_CONSOLE_ADDR=" + freeAddr(t), "COUNTERFOIL_DEMO_ADDR=" + freeAddr(t)}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/pg/doctor"
 	"counterfoil/migrations"
@@ -38,7 +36,7 @@ func (d doctorCmd) Run(a *app) error {
 			return err
 		}
 	}
-	conn, err := pgx.Connect(a.ctx, url)
+	conn, err := direct(a.ctx, a.egress, url)
 	if err != nil {
 		return errors.New("doctor: the database cannot be reached with this URL and role")
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -25,6 +24,7 @@ import (
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/principal"
@@ -50,7 +50,7 @@ type heart struct {
 }
 
 // openHeart builds the heart over a database that is there and migrated.
-func openHeart(ctx context.Context, c config.Config, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
+func openHeart(ctx context.Context, c config.Config, register *egress.Register, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
 	policies, err := openPolicies(ctx, c.Policy, logger)
 	if err != nil {
 		return nil, err
@@ -59,12 +59,16 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 	if c.DatabaseURL == "" {
 		role = serviceRole
 	}
-	pool, err := pg.Open(ctx, pg.Config{URL: databaseURL, Role: role, MaxConns: 32, TracerProvider: tracer})
+	dial, err := databaseWay(register, databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pg.Open(ctx, pg.Config{URL: databaseURL, Role: role, Dial: dial, MaxConns: 32, TracerProvider: tracer})
 	if err != nil {
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regclass('jobs.river_job') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.egress(uuid)') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -83,7 +87,7 @@ func openHeart(ctx context.Context, c config.Config, databaseURL string, logger 
 		pool.Close()
 		return nil, err
 	}
-	if h.publishers, err = newPublishers(c, h.log, logger, tracer); err != nil {
+	if h.publishers, err = newPublishers(c, register, h.log, logger, tracer); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -197,7 +201,7 @@ func (a *app) connect() (*heart, func(), error) {
 			return nil, nil, err
 		}
 	}
-	h, err := openHeart(a.ctx, c, url, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	h, err := openHeart(a.ctx, c, a.egress, url, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
 	if err != nil {
 		stop()
 		return nil, nil, err
@@ -220,7 +224,7 @@ func (a *app) ownDatabase(c config.Config, replaceKey bool) (string, func(), err
 		return "", nil, err
 	}
 	stop := a.stopping(db)
-	if _, err := migrateURL(a.ctx, c, db.URL(cluster.Superuser, cluster.Database), replaceKey); err != nil {
+	if _, err := migrateURL(a.ctx, a.egress, c, db.URL(cluster.Superuser, cluster.Database), replaceKey); err != nil {
 		stop()
 		return "", nil, err
 	}
@@ -240,8 +244,8 @@ func (a *app) stopping(db *cluster.Cluster) func() {
 
 // migrateURL brings the schema up to date as a superuser, and sees to it that the database knows the decision key. A new key
 // is made and installed only where there is none, unless replace is asked for.
-func migrateURL(ctx context.Context, c config.Config, url string, replace bool) ([]string, error) {
-	conn, err := pgx.Connect(ctx, url)
+func migrateURL(ctx context.Context, register *egress.Register, c config.Config, url string, replace bool) ([]string, error) {
+	conn, err := direct(ctx, register, url)
 	if err != nil {
 		return nil, errors.New("migrate: the database cannot be reached with this URL and role")
 	}
@@ -290,7 +294,7 @@ func (m migrateCmd) Run(a *app) error {
 		fmt.Fprintln(a.stdout, "The schema is up to date.")
 		return nil
 	}
-	applied, err := migrateURL(a.ctx, c, c.DatabaseURL, m.ReplaceDecisionKey)
+	applied, err := migrateURL(a.ctx, a.egress, c, c.DatabaseURL, m.ReplaceDecisionKey)
 	if err != nil {
 		return err
 	}

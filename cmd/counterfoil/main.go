@@ -16,6 +16,7 @@ import (
 
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/pg/cluster"
 )
 
@@ -69,6 +70,9 @@ type cli struct {
 		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
 		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
+	Egress struct {
+		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
+	} `cmd:"" help:"Connections out of the service."`
 	Policy struct {
 		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test   policyTestCmd   `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
@@ -99,16 +103,19 @@ type app struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
 	environ        []string
+	egress         *egress.Register
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	register := egress.New()
+	register.Fence()
+	code := run(ctx, register, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, register *egress.Register, args, environ []string, stdout, stderr io.Writer) int {
 	exited := -1
 	var c cli
 	parser, err := kong.New(&c, kong.Name("counterfoil"), kong.UsageOnError(), kong.Writers(stdout, stderr),
@@ -127,7 +134,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "counterfoil: %v\nTry: counterfoil --help\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx, stdout, stderr, environ})
+	err = parsed.Run(&app{ctx, stdout, stderr, environ, register})
 	var usage usageError
 	switch {
 	case err == nil:

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/audit"
+	"counterfoil/internal/egress"
 	"counterfoil/policy"
 )
 
@@ -66,7 +67,7 @@ func signingKey(t *testing.T) (private, public string) {
 func command(t *testing.T, env []string, args ...string) (int, string, string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), args, slices.Concat(os.Environ(), env), &stdout, &stderr)
+	code := run(t.Context(), egress.New(), args, slices.Concat(os.Environ(), env), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
 }
 
@@ -131,6 +132,7 @@ terms := {
 `
 
 func TestAPolicyIsSwappedRefusedAndTriedUnderARunningService(t *testing.T) {
+	t.Parallel()
 	builtIn, err := policy.New(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -230,5 +230,9 @@ func (a *app) asRetention() (*pgxpool.Pool, error) {
 			return nil, err
 		}
 	}
-	return pg.Open(a.ctx, pg.Config{URL: url, MaxConns: 1})
+	dial, err := databaseWay(a.egress, url)
+	if err != nil {
+		return nil, err
+	}
+	return pg.Open(a.ctx, pg.Config{URL: url, Dial: dial, MaxConns: 1})
 }

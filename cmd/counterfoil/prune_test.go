@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"counterfoil/internal/chat"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/policy"
 )
@@ -20,12 +21,13 @@ import (
 // Records that are old enough go from the database and, when that is wanted, from the published directory, each only after it is in a
 // checked export; what is published verifies at each step, and names the record that excuses what is missing.
 func TestPrunedRecordsGoFromWhatIsPublishedToo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	h.run("alice", 0, "Made organisation", "org", "create", "Contoso")
 	var out, errs bytes.Buffer
-	a := &app{ctx, &out, &errs, append(h.env, "PATH="+os.Getenv("PATH"))}
+	a := &app{ctx, &out, &errs, append(h.env, "PATH="+os.Getenv("PATH")), egress.New()}
 	grow := func(age string) {
 		t.Helper()
 		err := a.within("", func(heart *heart, o chat.Organisation) error {

@@ -18,26 +18,31 @@ import (
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/config"
 	"counterfoil/internal/console"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 )
 
 // newPublishers makes what knows of the logs from outside the database.
-func newPublishers(c config.Config, log *pglog.Log, logger *slog.Logger, tracer trace.TracerProvider) (publish.Publishers, error) {
+func newPublishers(c config.Config, register *egress.Register, log *pglog.Log, logger *slog.Logger, tracer trace.TracerProvider) (publish.Publishers, error) {
 	p := publish.Config{
 		Log: log, To: publish.Directory(c.PublishDir), Interval: c.PublishInterval, Require: c.Witness.Policy == config.WitnessRequire, MaxAge: c.Witness.MaxAge,
 		Logger: logger, Now: time.Now,
 	}
 	if c.Witness.URL != "" {
-		transport := telemetry.Transport(http.DefaultTransport.(*http.Transport).Clone(), tracer)
-		var err error
-		if p.Witness, err = publish.NewWitness(c.Witness.URL, c.Witness.Key, transport, time.Now); err != nil {
+		way, err := outside(register, c.Witness.URL, egress.Destination{
+			Name: "witness", Purpose: "have checkpoints of the logs cosigned", Data: []egress.Class{egress.Hashes}, Party: egress.ThirdParty,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if p.Witness, err = publish.NewWitness(c.Witness.URL, c.Witness.Key, telemetry.Transport(way.Transport(), tracer), time.Now); err != nil {
 			return nil, usageError{"settings: COUNTERFOIL_WITNESS_KEY: " + err.Error()}
 		}
 	}
 	all := publish.Publishers{publish.New(p)}
 	if c.Bucket.Name != "" {
-		bucket, err := openBucket(c.Bucket, tracer)
+		bucket, err := openBucket(c.Bucket, register, tracer)
 		if err != nil {
 			return nil, err
 		}
@@ -47,8 +52,18 @@ func newPublishers(c config.Config, log *pglog.Log, logger *slog.Logger, tracer 
 	return all, nil
 }
 
+// outside registers where logs are made known outside of the database.
+func outside(register *egress.Register, address string, d egress.Destination) (*egress.Way, error) {
+	host, err := egress.Host(address)
+	if err != nil {
+		return nil, err
+	}
+	d.Hosts, d.Owner = []string{host}, "audit/publish"
+	return register.Open(d)
+}
+
 // openBucket reads the credentials of the bucket; nothing is asked of it yet.
-func openBucket(c config.Bucket, tracer trace.TracerProvider) (*publish.Bucket, error) {
+func openBucket(c config.Bucket, register *egress.Register, tracer trace.TracerProvider) (*publish.Bucket, error) {
 	secret, err := keyring.ReadSecret(c.CredentialsFile)
 	if err != nil {
 		return nil, fmt.Errorf("credentials of the bucket: %w", err)
@@ -57,8 +72,14 @@ func openBucket(c config.Bucket, tracer trace.TracerProvider) (*publish.Bucket, 
 	if len(lines) != 2 {
 		return nil, usageError{"settings: the file of COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE must hold the id of an access key, and on the next line its secret"}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy, transport.ResponseHeaderTimeout = nil, 10*time.Second
+	way, err := outside(register, c.Endpoint, egress.Destination{
+		Name: "bucket", Purpose: "publish the logs where nobody can change them", Data: []egress.Class{egress.Credentials, egress.Records, egress.Hashes}, Party: egress.ThirdParty, Region: c.Region,
+	})
+	if err != nil {
+		return nil, err
+	}
+	transport := way.Transport()
+	transport.ResponseHeaderTimeout = 10 * time.Second
 	return publish.OpenBucket(publish.BucketConfig{
 		Name: c.Name, Endpoint: c.Endpoint, Region: c.Region, KeyID: lines[0], Secret: lines[1], Lock: c.Lock,
 		Transport: telemetry.Transport(transport, tracer), Now: time.Now,

@@ -228,7 +228,7 @@ func (a *app) superuser(c config.Config) (*pgx.Conn, func(), error) {
 	if c.DatabaseURL == "" {
 		url, err := cluster.RunningURL(clusterDir(c), cluster.Superuser, cluster.Database)
 		if err == nil {
-			_, err = migrateURL(a.ctx, c, url, false)
+			_, err = migrateURL(a.ctx, a.egress, c, url, false)
 		}
 		if err != nil {
 			stop()

@@ -92,6 +92,7 @@ func (h *host) exported() []string {
 // The database is put back to an older backup, as it lies on disk. Nothing may be disclosed from then on, and it must be
 // said why; two operators bring it back to life, with both logs whole.
 func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	database, backup := filepath.Join(h.data, "postgresql"), filepath.Join(filepath.Dir(h.data), "backup")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -165,6 +166,7 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 
 // With a witness that is required and does not answer, what a visitor writes is taken in, and nothing is shown to anybody.
 func TestARequiredWitnessThatIsSilentKeepsEverythingIn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.env = append(h.env, "COUNTERFOIL_WITNESS_URL=http://"+freeAddr(t), "COUNTERFOIL_WITNESS_KEY=witness.example/w1+fea3b187+BBOY9ixtGkV8UbpqS189vS9p/KkyFiGNyJl+QWvRfZPK", "COUNTERFOIL_WITNESS_POLICY=require")
 	r := serve(t, h.path, h.env)
@@ -190,6 +192,7 @@ func TestARequiredWitnessThatIsSilentKeepsEverythingIn(t *testing.T) {
 // A checkpoint that the log's own key has signed, of another history than the one in the database, is told from one that
 // the log continues.
 func TestConsistencyTellsAnotherHistory(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.run("alice", 0, "Made organisation", "org", "create", "Contoso")
 	key, err := checkpointKey(config.Config{DataDir: h.data})

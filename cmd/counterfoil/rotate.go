@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/jackc/pgx/v5"
-
 	"counterfoil/audit"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
@@ -201,7 +199,7 @@ func (a *app) stopped(c config.Config) (done func(), err error) {
 		}
 		return a.stopping(db), nil
 	}
-	conn, err := pgx.Connect(a.ctx, c.DatabaseURL)
+	conn, err := direct(a.ctx, a.egress, c.DatabaseURL)
 	if err != nil {
 		return nil, errors.New("the database cannot be reached with this URL and role")
 	}

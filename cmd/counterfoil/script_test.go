@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,10 +11,17 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"counterfoil": func() {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+		"counterfoil": main,
+		"counterfoil-alone": func() { // in a network namespace of its own
+			if err := loopbackUp(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(exitEnvironment)
+			}
+			if os.Args[1] == "reach" {
+				reach()
+				return
+			}
+			main()
 		},
 	})
 }

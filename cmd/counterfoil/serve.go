@@ -17,7 +17,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -30,6 +29,7 @@ import (
 	"counterfoil/internal/config"
 	"counterfoil/internal/console"
 	"counterfoil/internal/demo"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/jobs"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
@@ -71,7 +71,7 @@ func (s serveCmd) Run(a *app) error {
 	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	svc := &service{config: c, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	svc := &service{config: c, egress: a.egress, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
 	defer svc.stop()
 	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
 		return err
@@ -90,6 +90,7 @@ func (s serveCmd) Run(a *app) error {
 // service is the running program. What it started is ended in the opposite order.
 type service struct {
 	config config.Config
+	egress *egress.Register
 	logger *slog.Logger
 	tracer trace.TracerProvider
 	fail   chan error // the first part that ended by itself
@@ -126,7 +127,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
-	if s.heart, err = openHeart(ctx, c, databaseURL, s.logger, s.tracer); err != nil {
+	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer); err != nil {
 		return err
 	}
 	s.onStop(s.heart.close)
@@ -139,7 +140,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.background(s.heart.watchPolicies)
-	hints, err := bus.Start(c.NATSURL, s.logger)
+	hints, err := s.hints()
 	if err != nil {
 		return err
 	}
@@ -192,6 +193,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		}
 	})
 	s.background(s.heart.publishers.Run)
+	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
 	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
@@ -251,7 +253,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	}
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
-		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, MadeUp: madeUp,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
 		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
@@ -314,10 +316,22 @@ func (s *service) database(ctx context.Context, notify func(string)) (string, er
 		}
 	}
 	s.ownerURL = db.URL(cluster.Superuser, cluster.Database)
-	if _, err := migrateURL(ctx, s.config, s.ownerURL, false); err != nil {
+	if _, err := migrateURL(ctx, s.egress, s.config, s.ownerURL, false); err != nil {
 		return "", err
 	}
 	return db.URL(serviceRole, cluster.Database), nil
+}
+
+// hints starts what tells nodes that a conversation moved.
+func (s *service) hints() (*bus.Bus, error) {
+	if s.config.NATSURL == "" {
+		return bus.Start("", nil, s.logger)
+	}
+	way, err := hintsWay(s.egress, s.config.NATSURL)
+	if err != nil {
+		return nil, err
+	}
+	return bus.Start(s.config.NATSURL, way, s.logger)
 }
 
 // connector makes what speaks with the bot service.
@@ -337,17 +351,20 @@ func (s *service) connector() (*teams.Client, *teams.Verifier, *bot.Tenants, tea
 	if s.demo != nil {
 		secret = func() ([]byte, error) { return []byte(s.demo.secret), nil }
 	}
-	out := &http.Client{Transport: telemetry.Transport(http.DefaultTransport.(*http.Transport).Clone(), s.tracer)}
-	tokens, err := teams.NewTokenSource(teams.TokenSourceConfig{Cloud: cloud, AppID: b.AppID, Secret: secret, HTTPClient: out, Now: time.Now})
+	connector, keys, authority, err := s.botClients(cloud)
 	if err != nil {
 		return nil, nil, nil, cloud, err
 	}
-	client, err := teams.NewClient(teams.ClientConfig{Tokens: tokens, Authority: b.TenantID, HTTPClient: out, Now: time.Now})
+	tokens, err := teams.NewTokenSource(teams.TokenSourceConfig{Cloud: cloud, AppID: b.AppID, Secret: secret, HTTPClient: authority, Now: time.Now})
+	if err != nil {
+		return nil, nil, nil, cloud, err
+	}
+	client, err := teams.NewClient(teams.ClientConfig{Tokens: tokens, Authority: b.TenantID, HTTPClient: connector, Now: time.Now})
 	if err != nil {
 		return nil, nil, nil, cloud, err
 	}
 	tenants := &bot.Tenants{Store: s.heart.store, Now: time.Now}
-	verifier, err := teams.NewVerifier(teams.VerifierConfig{Cloud: cloud, AppID: b.AppID, AllowTenant: tenants.Allowed, HTTPClient: out, Now: time.Now})
+	verifier, err := teams.NewVerifier(teams.VerifierConfig{Cloud: cloud, AppID: b.AppID, AllowTenant: tenants.Allowed, HTTPClient: keys, Now: time.Now})
 	return client, verifier, tenants, cloud, err
 }
 
@@ -611,7 +628,7 @@ func (s *service) demoMonth(ctx context.Context, o chat.Organisation) error {
 	if s.ownerURL == "" {
 		return nil
 	}
-	owner, err := pgx.Connect(ctx, s.ownerURL)
+	owner, err := direct(ctx, s.egress, s.ownerURL)
 	if err != nil {
 		return fmt.Errorf("connect as the owner of the database: %w", err)
 	}

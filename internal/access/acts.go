@@ -69,7 +69,18 @@ const (
 // PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
 // does not judge its own coming. The facts hold revisions and reasons.
 func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
-	q := question{who: principal.NewJob(organisation, "policy"), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
+	return g.note(ctx, organisation, "policy", action, facts)
+}
+
+// EgressRefused records that the service refused to connect to what is not on its register. There is nothing to decide any more. The facts
+// say by which way, to where and how often.
+func (g *Gate) EgressRefused(ctx context.Context, organisation uuid.UUID, facts map[string]string) error {
+	return g.note(ctx, organisation, "egress", "egress.refused", facts)
+}
+
+// note records what the service did or found at one of its tasks.
+func (g *Gate) note(ctx context.Context, organisation uuid.UUID, task, action string, facts map[string]string) error {
+	q := question{who: principal.NewJob(organisation, task), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
 	refs, err := g.references(ctx, organisation, q)
 	if err != nil {
 		return err

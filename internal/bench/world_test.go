@@ -173,7 +173,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	w.readers = w.gate.Readers()
 	b.Cleanup(w.index()) // as the service does, so that its cost is in the figures
 	w.store = store.New(w.pool)
-	hints, err := bus.Start("", logger)
+	hints, err := bus.Start("", nil, logger)
 	must(b, err)
 	b.Cleanup(hints.Close)
 	r := w.readers

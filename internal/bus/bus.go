@@ -27,11 +27,15 @@ type Bus struct {
 	server *server.Server
 }
 
-// Start connects to url, or starts a server in this process that listens nowhere when url is empty.
-func Start(url string, logger *slog.Logger) (*Bus, error) {
+// Start connects to url by way, or starts a server in this process that listens nowhere when url is empty. Servers of a cluster that the
+// url does not name are not used: nobody registered them.
+func Start(url string, way nats.CustomDialer, logger *slog.Logger) (*Bus, error) {
+	if url != "" && way == nil {
+		return nil, errors.New("no way leads to the hint server")
+	}
 	b := &Bus{}
 	options := []nats.Option{
-		nats.Name("counterfoil"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.Name("counterfoil"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.SetCustomDialer(way), nats.SkipHostLookup(), nats.IgnoreDiscoveredServers(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				logger.Warn("hints between nodes are interrupted; messages go on, a little later", "error", err)

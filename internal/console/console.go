@@ -31,6 +31,7 @@ import (
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
+	"counterfoil/internal/store"
 	"counterfoil/policy"
 )
 
@@ -48,6 +49,8 @@ type Config struct {
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
 	Policy     *policy.Engine // which the gate asks
+
+	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
@@ -119,6 +122,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
 	s.apiRoutes(r)
+	r.Get("/egress", s.signedIn(s.egress))
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -350,6 +354,7 @@ var sections = []section{
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
+	{"/egress", "egress"},
 }
 
 // Sections are what one can go to from here.
@@ -442,7 +447,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

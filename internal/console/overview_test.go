@@ -44,7 +44,7 @@ func TestAPageWithAllItNeedsIsSmall(t *testing.T) {
 	s.signIn()
 	s.headers.Set("Accept-Encoding", "gzip")
 	needs := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
-	for _, path := range []string{"/", "/events", "/live", "/people", "/who", "/policy", "/integrity", "/approvals", "/allowlist", "/access"} {
+	for _, path := range []string{"/", "/events", "/live", "/people", "/who", "/policy", "/integrity", "/approvals", "/allowlist", "/access", "/egress"} {
 		page := s.page(path)
 		total, seen := len(page), map[string]bool{}
 		for _, found := range needs.FindAllStringSubmatch(page, -1) {

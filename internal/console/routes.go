@@ -96,6 +96,7 @@ func Declarations() map[string]Declared {
 		"POST /access/codes":                  {Secrets, policy.OwnAccount, "recovery_codes.renewed"},
 		"POST /notices/read":                  {None, "", "notices.read"},
 
+		"GET /egress":                     {References, policy.ReadAuditLog, "console.egress"},
 		"GET /access/tokens":              {References, policy.ReadAuditLog, "console.tokens"},
 		"POST /access/tokens":             {Secrets, policy.Administer, "token.make"},
 		"POST /access/tokens/revoke":      {References, policy.Administer, "token.revoke"},

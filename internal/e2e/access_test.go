@@ -123,7 +123,7 @@ func (a *admin) revealLink(kind string) (name string) {
 
 // AUTH-WA-01, AUTH-WA-02, AUTH-STEP-02, AUTH-IP-08, CON-16.
 func TestTwoAdministratorsLookAfterWhoSeesWhom(t *testing.T) {
-	t.Parallel() // it waits for codes
+	t.Parallel()
 	s := newService(t, byName)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "A page of my ledger is loose")

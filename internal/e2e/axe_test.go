@@ -136,6 +136,7 @@ func (p *tab) accessible(where string) {
 }
 
 func TestAxeFindsNothingInEnglishAndFrench(t *testing.T) {
+	t.Parallel()
 	for _, lang := range []string{"en", "fr"} {
 		t.Run(lang, func(t *testing.T) {
 			t.Parallel()
@@ -175,6 +176,7 @@ func TestAxeFindsNothingInEnglishAndFrench(t *testing.T) {
 
 // The test above leans on this: that axe is asked and does find.
 func TestAxeFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	p := newTab(t, "en-GB")
 	p.openLink(s.SetUp)

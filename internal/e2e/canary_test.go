@@ -77,6 +77,7 @@ func TestASpilledValueIsFoundInEverySpelling(t *testing.T) {
 }
 
 func TestNoNameEmailOrMessageLiesInAnyFileOrLog(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	random := rand.Text()
 	secrets := map[string]string{

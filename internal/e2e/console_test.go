@@ -226,7 +226,7 @@ func (a *admin) happened() (name string) {
 
 // AUTH-TOTP-03, AUTH-PW-02.
 func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) {
-	t.Parallel() // it waits for codes
+	t.Parallel()
 	s := newService(t)
 	const name, email, text = "Vera Visitor", "vera@visitor.example", "A page of my ledger is loose"
 	v := visit(t, s)
@@ -333,7 +333,7 @@ func TestTheFirstAdministratorSeesTheRecordsOfAChatAndNobodysName(t *testing.T) 
 }
 
 func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
-	t.Parallel() // it waits for codes
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "A page of my ledger is loose")
@@ -358,6 +358,7 @@ func TestTheConsoleCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
 }
 
 func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	p := unwatchedTab(t, "en-GB")
 	p.openLink(s.SetUp)
@@ -372,7 +373,7 @@ func TestAViolatedPolicyIsReportedWithoutWhatItHeld(t *testing.T) {
 
 // CON-26.
 func TestTheConsoleNeedsNoScript(t *testing.T) {
-	t.Parallel() // it waits for codes
+	t.Parallel()
 	s := newService(t)
 	a := &admin{tab: newTab(t, "en-GB"), service: s, name: adminName, words: consoleIn["en"]}
 	call(a.tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -398,7 +399,7 @@ func TestTheConsoleNeedsNoScript(t *testing.T) {
 }
 
 func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
-	t.Parallel() // it waits for codes
+	t.Parallel()
 	s := newService(t)
 	a := newAdmin(t, s, "en")
 	a.tabTo(forth, a.tab, "textbox Sign-in name")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	const name, email = "Vera Visitor", "vera@visitor.example"
 	v := visit(t, s)
@@ -79,6 +80,7 @@ func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
 }
 
 func TestOfTwoAgentsWhoJoinAtOnceOneWins(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "Who takes me?")
@@ -127,6 +129,7 @@ func TestOfTwoAgentsWhoJoinAtOnceOneWins(t *testing.T) {
 }
 
 func TestAReloadAndACutNetworkLoseNothingAndDoubleNothing(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "one")

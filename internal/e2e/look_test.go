@@ -109,6 +109,7 @@ func (p *tab) fits(where string) {
 }
 
 func TestThePagesCanBeReadAtEveryWidthInLightAndDark(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.find("", "button", english.open).legible("launcher")
@@ -197,6 +198,7 @@ func fileName(who, where string) string {
 }
 
 func TestFrenchIsSpokenToWhoeverAsksForIt(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visitInFrench(t, s)
 	v.begin("Véronique Visiteuse", "veronique@visitor.example", "Une page s’est détachée")
@@ -219,6 +221,7 @@ func TestFrenchIsSpokenToWhoeverAsksForIt(t *testing.T) {
 }
 
 func TestTheWidgetCanBeUsedWithTheKeyboardAlone(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	visible := func(p *tab) {
@@ -289,6 +292,7 @@ func TestTheWidgetCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 
 // The other tests lean on this: that a page which does what it must not is noticed.
 func TestAPageThatMisbehavesIsNoticed(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	p := unwatchedTab(t, "en-GB")
 	p.goTo(s.Website)

@@ -34,6 +34,7 @@ func (s *service) holdTheLog() (release func()) {
 }
 
 func TestWhileNothingCanBeRecordedNoNameIsShownAndNothingIsLost(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "My key does not turn")
@@ -79,6 +80,7 @@ func TestWhileNothingCanBeRecordedNoNameIsShownAndNothingIsLost(t *testing.T) {
 }
 
 func TestTheChatGoesOnAfterKillNine(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
 	v.begin("Vera Visitor", "vera@visitor.example", "one")

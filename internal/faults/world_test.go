@@ -300,7 +300,7 @@ func origin(organisation uuid.UUID) string { return "chat.example/audit/" + orga
 func furnish(t *testing.T, n *node, organisation uuid.UUID) (all []uuid.UUID) {
 	t.Helper()
 	ctx := t.Context()
-	hints, err := bus.Start("", slog.New(slog.DiscardHandler))
+	hints, err := bus.Start("", nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer hints.Close()
 	r := n.readers

@@ -40,6 +40,7 @@ func layers() map[string]ours {
 		"internal/chat":                  {0, ""},
 		"internal/config":                {0, ""},
 		"internal/filter":                {0, ""},
+		"internal/egress":                {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
@@ -58,7 +59,7 @@ func layers() map[string]ours {
 
 		"audit/pglog":             {2, "audit"},
 		"internal/access/keyring": {2, "internal/access/euii internal/access/internal/grant"},
-		"internal/store":          {2, "internal/access/euii internal/chat"},
+		"internal/store":          {2, "internal/access/euii internal/chat internal/egress"},
 		"internal/teams":          {2, "internal/access/euii"},
 
 		"audit/publish":   {3, "audit audit/pglog"},
@@ -69,11 +70,11 @@ func layers() map[string]ours {
 		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/web policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/store internal/web policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -108,10 +109,10 @@ func confined() map[string]struct{ packages, why string } {
 		"golang.org/x/crypto/...":              {"internal/signin", "argon2id; everything else is in the standard library"},
 		"golang.org/x/mod/sumdb/...":           {"audit", "signed notes and tiles belong to the log"},
 		"github.com/minio/minio-go/...":        {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},
-		"net/http/...":                         {"audit/publish audit/publish/buckettest cmd/counterfoil internal/bot internal/console internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket"},
+		"net/http/...":                         {"audit/publish audit/publish/buckettest cmd/counterfoil internal/bot internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket; transports are made by the register of destinations"},
 		"crypto/tls":                           {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                              {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
-		"syscall":                              {"audit/publish cmd/counterfoil internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
+		"syscall":                              {"audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
 		"math/rand/...":                        {"internal/demo internal/pg internal/stream", "spreading retries and wake-ups, and what is made up; whatever must not be guessed comes from crypto/rand"},
 		"html/template":                        {"internal/console internal/widget", "pages are made at the edges"},
 		"unsafe":                               {"", "types are what keeps EUII in"},

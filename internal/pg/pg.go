@@ -28,6 +28,8 @@ type Config struct {
 	URL string
 	// Role is the login role; it replaces the user in URL unless empty.
 	Role string
+	// Dial connects to a server on the network; without it only a socket or loopback is reached.
+	Dial pgconn.DialFunc
 	// MaxConns bounds the pool; 0 leaves it to pgx (the larger of 4 and the number of CPUs).
 	MaxConns int
 	// TracerProvider makes a span of each query and batch; nil makes none.
@@ -66,6 +68,7 @@ func Open(ctx context.Context, c Config) (*pgxpool.Pool, error) {
 	if c.Role != "" {
 		cfg.ConnConfig.User = c.Role
 	}
+	c.route(&cfg.ConnConfig.Config)
 	if c.MaxConns > 0 {
 		cfg.MaxConns = int32(min(c.MaxConns, 1<<16))
 	}
@@ -91,6 +94,61 @@ func Open(ctx context.Context, c Config) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// Connect makes one connection, with the transport of [Open] and none of its limits and checks: for those who bring the schema up to date
+// or examine the server.
+func Connect(ctx context.Context, c Config) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, errors.New("read database URL: it must look like postgres://user@host/database?sslmode=verify-full, and files it names must be readable")
+	}
+	if err := checkTransport(&cfg.Config); err != nil {
+		return nil, err
+	}
+	c.route(&cfg.Config)
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// route makes connections go by Dial, which is given names as they stand in the URL: what they lead to is for it to find.
+func (c Config) route(cfg *pgconn.Config) {
+	direct := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, _ := net.SplitHostPort(address)
+		switch {
+		case network == "unix" || c.Dial == nil && loopback(host):
+			return direct(ctx, network, address)
+		case c.Dial == nil:
+			return nil, errors.New("nothing leads to a database off this host")
+		}
+		return c.Dial(ctx, network, address)
+	}
+	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+}
+
+// Hosts lists host:port of every server that a URL names and that is reached over the network.
+func Hosts(url string) ([]string, error) {
+	cfg, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("read database URL: it must look like postgres://user@host/database?sslmode=verify-full, and files it names must be readable")
+	}
+	var all []string
+	add := func(host string, port uint16) {
+		if network, address := pgconn.NetworkAddress(host, port); network != "unix" {
+			all = append(all, strings.ToLower(address))
+		}
+	}
+	add(cfg.Host, cfg.Port)
+	for _, f := range cfg.Fallbacks {
+		add(f.Host, f.Port)
+	}
+	return all, nil
+}
+
+// loopback reports whether a host is this one by definition.
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+}
+
 // checkTransport refuses a configuration that could, for any of its hosts and fallbacks, send data over a network
 // without knowing who receives it.
 func checkTransport(c *pgconn.Config) error {
@@ -106,10 +164,7 @@ func checkTransport(c *pgconn.Config) error {
 }
 
 func checkHost(host string, t *tls.Config) error {
-	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || host == "localhost" {
-		return nil
-	}
-	if addr, err := netip.ParseAddr(host); err == nil && addr.Unmap().IsLoopback() {
+	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || loopback(host) {
 		return nil
 	}
 	// Of the sslmodes only verify-full leaves the check of chain and name to crypto/tls.

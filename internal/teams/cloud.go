@@ -134,17 +134,16 @@ func CustomCloud(s CustomSettings) (Cloud, error) {
 // Name is the cloud's name in settings.
 func (c Cloud) Name() string { return c.name }
 
-// Hosts lists every host (host:port where it is not 443) this cloud makes the product talk to, for the register of
-// outbound destinations.
-func (c Cloud) Hosts() []string {
-	all := slices.Clone(c.hosts)
-	for _, raw := range []string{c.metadataURL, c.loginURL} {
-		if u, err := url.Parse(raw); err == nil && u.Host != "" {
-			all = append(all, u.Host)
+// Addresses are where this cloud makes the product connect to, for the register of outbound destinations: the Bot Connector as the
+// address of each of its hosts, and the addresses of the keys and of the tokens.
+func (c Cloud) Addresses() (connector []string, keys, tokens string) {
+	for _, h := range c.hosts {
+		connector = append(connector, "https://"+h)
+		if c.custom && loopback(h) {
+			connector = append(connector, "http://"+h)
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return connector, c.metadataURL, c.loginURL
 }
 
 // scope is what an outbound token is asked for; in every cloud it is the issuer's own name.

@@ -91,7 +91,7 @@ func New(t testing.TB, o Options) *World {
 	w.Gate = access.New(access.Config{Policy: o.Policy, Log: w.Log, Ring: w.Ring, Pool: w.Pool, Now: time.Now, Logger: logger, Tracer: o.Tracer, Standing: o.Standing})
 	w.Readers = w.Gate.Readers()
 	w.Store = store.New(w.Pool)
-	w.Bus, err = bus.Start("", logger)
+	w.Bus, err = bus.Start("", nil, logger)
 	must(t, err)
 	t.Cleanup(w.Bus.Close)
 	r := w.Readers

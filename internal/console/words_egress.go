@@ -1,0 +1,52 @@
+package console
+
+// egressWords are the texts of the page of outbound destinations. Names that begin with egress_, party_ and data_ are followed by
+// what is on the register.
+var egressWords = map[string][2]string{
+	"egress":             {"Egress", "Sorties réseau"},
+	"egressLead":         {"The service connects to nothing that is not on this list. An attempt at anything else is refused and becomes a record of the log.", "Le service ne se connecte à rien qui ne figure sur cette liste. Toute autre tentative est refusée et devient un enregistrement du journal."},
+	"egressNone":         {"The service connects to nothing outside of its host. What it is connected to (Teams, a bucket, a witness, receivers of alerts) will be listed here, with what goes there.", "Le service ne se connecte à rien hors de sa machine. Ce à quoi il sera relié (Teams, un compartiment, un témoin, des destinataires d’alertes) sera listé ici, avec ce qui y va."},
+	"egressTo":           {"Destination", "Destination"},
+	"egressFor":          {"What for", "Pour quoi"},
+	"egressData":         {"What goes there", "Ce qui y va"},
+	"egressWhose":        {"Whose it is", "À qui elle est"},
+	"egressMade":         {"Connections", "Connexions"},
+	"egressFailed":       {"failed", "échouées"},
+	"egressBytes":        {"Bytes out, in", "Octets sortis, entrés"},
+	"egressNothing":      {"nothing", "rien"},
+	"egressOwn":          {"chosen by this organisation", "choisie par cette organisation"},
+	"egressBefore":       {"not on the register now", "absente du registre à présent"},
+	"egressRefused":      {"Refused attempts", "Tentatives refusées"},
+	"egressNoRefused":    {"None. Each would be a sign of a fault or of a break-in, and a record of the log.", "Aucune. Chacune serait le signe d’un défaut ou d’une intrusion, et un enregistrement du journal."},
+	"egressRefusedTo":    {"Target", "Cible"},
+	"egressRefusedBy":    {"By the way to", "Par la voie vers"},
+	"egressTimes":        {"Times", "Fois"},
+	"egressLast":         {"Last", "Dernière"},
+	"egressMany":         {"many others", "beaucoup d’autres"},
+	"egressNoWay":        {"no way at all", "aucune voie"},
+	"egressRecords":      {"Records of them", "Leurs enregistrements"},
+	"act_egress.list":    {"Listed where the service connects to", "A listé les destinations du service"},
+	"act_console.egress": {"Read where the service connects to", "A lu les destinations du service"},
+	"act_egress.refused": {"Refused to connect to what is not registered", "A refusé de se connecter à ce qui n’est pas inscrit"},
+
+	"egress_database":      {"keep everything that is kept", "conserver tout ce qui est conservé"},
+	"egress_bot_connector": {"show conversations to agents in Teams", "montrer les conversations aux agents dans Teams"},
+	"egress_bot_keys":      {"get the keys that verify who sends an activity", "obtenir les clés qui vérifient qui envoie une activité"},
+	"egress_bot_tokens":    {"get the token with which the bot sends", "obtenir le jeton avec lequel le bot envoie"},
+	"egress_hints":         {"tell the other nodes that a conversation moved", "dire aux autres nœuds qu’une conversation a bougé"},
+	"egress_bucket":        {"publish the logs where nobody can change them", "publier les journaux là où personne ne peut les changer"},
+	"egress_witness":       {"have checkpoints of the logs cosigned", "faire contresigner les points de contrôle des journaux"},
+
+	"party_microsoft":   {"Microsoft", "Microsoft"},
+	"party_operator":    {"whoever runs the service", "qui exploite le service"},
+	"party_third_party": {"a third party", "un tiers"},
+	"party_here":        {"this host", "cette machine"},
+
+	"data_credentials": {"credentials", "identifiants"},
+	"data_names":       {"names, as policy lets them out", "noms, selon la politique"},
+	"data_messages":    {"messages", "messages"},
+	"data_sealed":      {"ciphertext", "données chiffrées"},
+	"data_handles":     {"ids and references", "identifiants et références"},
+	"data_records":     {"records of the log", "enregistrements du journal"},
+	"data_hashes":      {"checkpoints and proofs", "points de contrôle et preuves"},
+}
