@@ -115,19 +115,25 @@ func (g *Gate) OpenRequest(ctx context.Context, who principal.Principal, n NewRe
 	if n.Received.After(now.Add(time.Minute)) || now.Sub(n.Received) > 365*24*time.Hour || !slices.Contains(RequestKinds(), n.Kind) {
 		return uuid.Nil, ErrRequest
 	}
+	if _, err := g.Reference(ctx, organisation, n.Subject); err != nil { // nobody of whom anything is kept here
+		return uuid.Nil, err
+	}
 	before, err := g.Requests(ctx, organisation, n.Subject, 50)
 	if err != nil {
 		return uuid.Nil, err
 	}
+	id, again := uuid.New(), false
 	for _, r := range before {
 		if r.Open() && r.Kind == n.Kind {
-			return r.ID, nil
+			id, again = r.ID, true
 		}
 	}
-	id := uuid.New()
 	facts := map[string]string{FactRequest: id.String(), "request.kind": n.Kind, "request.source": n.Source, "request.identified": n.Identification}
 	if err := g.actAbout(ctx, who, organisation, n.SubjectKind, n.Subject, "request.open", facts, Grounds{Justification: n.Note}); err != nil {
 		return uuid.Nil, err
+	}
+	if again {
+		return id, nil
 	}
 	by, err := g.partyOf(ctx, who)
 	if err != nil {
@@ -158,6 +164,13 @@ func (g *Gate) partyOf(ctx context.Context, who principal.Principal) (string, er
 
 // StepRequest carries a request on, after that was decided and is on record. It fails with ErrSettled when it is not open, or its time was extended before.
 func (g *Gate) StepRequest(ctx context.Context, who principal.Principal, r Request, action, identification string, why Justification) error {
+	r, _, err := g.Request(ctx, who.Organisation(), r.ID)
+	if err != nil {
+		return err
+	}
+	if !r.Open() || action == Extended && (!r.Extended.IsZero() || r.Overdue(g.now())) {
+		return ErrSettled
+	}
 	facts := map[string]string{FactRequest: r.ID.String(), "request.kind": r.Kind, "request.identified": identification}
 	if err := g.actAbout(ctx, who, who.Organisation(), r.SubjectKind, r.SubjectID, "request."+action, facts, Grounds{Justification: why}); err != nil {
 		return err

@@ -7,18 +7,21 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/store"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/teams"
 	"counterfoil/internal/web"
 )
@@ -27,7 +30,8 @@ import (
 const answerTime = 12 * time.Second
 
 // Config is what a Bot is made of. The readers are the capabilities it was handed: to introduce a visitor to the agent who
-// joined, to name the joiner to the channel, to announce a conversation there, and to follow one as its agent.
+// joined, to name the joiner to the channel, to announce a conversation there, to follow one as its agent, and to
+// show an agent what is kept of him.
 type Config struct {
 	Cloud           teams.Cloud
 	Verifier        *teams.Verifier
@@ -39,6 +43,10 @@ type Config struct {
 	JoinerToChannel access.Reader[euii.Channel]
 	FirstLine       access.FirstLine
 	ForAgent        access.Conversations[euii.Agent]
+	Own             access.Reader[euii.Agent]
+	People          subject.Desk
+	PublicURL       string                         // where links to one's own data lead
+	Address         func(*http.Request) netip.Addr // from where they are used
 	Logger          *slog.Logger
 	Now             func() time.Time
 }
@@ -49,6 +57,8 @@ type Bot struct {
 	pacer *teams.Pacer
 	wake  chan struct{}
 
+	guesses *rate.Limiter // of links that lead nowhere
+
 	mu        sync.Mutex
 	following map[following]*access.Following[euii.Agent]
 }
@@ -57,7 +67,7 @@ type following struct{ agent, conversation uuid.UUID }
 
 // New makes a Bot.
 func New(c Config) *Bot {
-	return &Bot{Config: c, pacer: teams.NewPacer(c.Now), wake: make(chan struct{}, 1), following: make(map[following]*access.Following[euii.Agent])}
+	return &Bot{Config: c, pacer: teams.NewPacer(c.Now), wake: make(chan struct{}, 1), guesses: rate.NewLimiter(rate.Every(time.Second), 60), following: make(map[following]*access.Following[euii.Agent])}
 }
 
 // Tenants finds the organisation of a Teams tenant. Organisations change rarely, so they are looked up every few seconds.
@@ -415,6 +425,8 @@ func (in inbound) personal(ctx context.Context) error {
 	switch {
 	case euii.InboundEqualFold(text, "help"):
 		return in.say(ctx, in.words.help)
+	case euii.InboundEqualFold(text, "my data"), euii.InboundEqualFold(text, "mes données"):
+		return in.myData(ctx, agent)
 	case euii.InboundEqualFold(text, "chats"):
 		return in.chats(ctx, agent)
 	case agent.Current == uuid.Nil:

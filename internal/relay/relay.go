@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -87,6 +88,19 @@ func (r *Relay) Stale(ctx context.Context, organisation uuid.UUID, conversations
 // WidgetByKey finds a widget; chat.ErrNotFound when there is none.
 func (r *Relay) WidgetByKey(ctx context.Context, key string) (chat.Widget, error) {
 	return r.store.WidgetByKey(ctx, key)
+}
+
+// Organisation loads an organisation.
+func (r *Relay) Organisation(ctx context.Context, id uuid.UUID) (chat.Organisation, error) {
+	all, err := r.store.Organisations(ctx)
+	if err != nil {
+		return chat.Organisation{}, err
+	}
+	i := slices.IndexFunc(all, func(o chat.Organisation) bool { return o.ID == id })
+	if i < 0 {
+		return chat.Organisation{}, chat.ErrNotFound
+	}
+	return all[i], nil
 }
 
 // Scene loads what policy has to know about a conversation.

@@ -38,6 +38,9 @@ func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 	case s.assets.script.name:
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		s.assets.script.serve(w, r, forever)
+	case s.assets.own.name:
+		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		s.assets.own.serve(w, r, forever)
 	case s.assets.style.name:
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		s.assets.style.serve(w, r, forever)
@@ -53,10 +56,10 @@ func openToSites(w http.ResponseWriter) {
 }
 
 type frameData struct {
-	Key, Sites, Script, Style string
-	Notice                    int
-	Terms                     string // the notice in every language, as JSON
-	Known                     bool
+	Key, Sites, Script, Style, Own string
+	Notice                         int
+	Terms                          string // the notice in every language, as JSON
+	Known                          bool
 }
 
 // notice is what visitors have to accept before they write: in every language its paragraphs, each a heading and a text.
@@ -103,6 +106,7 @@ func (s *Server) showNotice(w http.ResponseWriter, r *http.Request) {
 func (s *Server) frame(w http.ResponseWriter, r *http.Request) {
 	data := frameData{
 		Script: "/widget/assets/" + s.assets.script.name, Style: "/widget/assets/" + s.assets.style.name,
+		Own: "/widget/assets/" + s.assets.own.name,
 	}
 	status, ancestors := http.StatusOK, "*"
 	key := chi.URLParam(r, "key")

@@ -43,6 +43,7 @@ function dress() {
   label('log', t.log);
   say('end', t.end);
   label('end', t.endName);
+  say('your-data', t.yourData);
   say('ask-text', t.endAsk);
   label('ask', t.endAsk);
   say('ask-yes', t.endYes);
@@ -62,9 +63,10 @@ function inform(version, terms) {
 /* ---- Which of the three pages is seen ---- */
 
 function show(which) {
-  for (const id of ['notice', 'talk', 'gone']) $(id).hidden = id !== which;
+  for (const id of ['notice', 'talk', 'own', 'gone']) $(id).hidden = id !== which;
   $('end').hidden = which !== 'talk' || chat?.over;
-  if (which !== 'talk') heading(t.title, '');
+  $('your-data').hidden = which !== 'talk';
+  if (which === 'notice' || which === 'gone') heading(t.title, '');
   settle();
 }
 
@@ -393,6 +395,18 @@ async function end() {
   else setTrouble({ [status === 503 ? 'unavailable' : 'lost']: true });
 }
 
+// own shows the visitor what is kept of him, in the place of the chat, which goes on.
+async function own() {
+  const { token } = kept.value;
+  try {
+    const { open } = await import(page.dataset.own);
+    show('own');
+    open($('own'), { lang, region, token, make, post, ask, clean, back: () => show('talk') });
+  } catch {
+    setTrouble({ lost: true });
+  }
+}
+
 /* ---- Writing ---- */
 
 let typedAt = -Infinity;
@@ -452,7 +466,8 @@ function greet(event) {
 
 function escape(event) {
   if (event.key !== 'Escape' || event.isComposing) return;
-  if (!$('ask').hidden) {
+  if (!$('own').hidden) show('talk');
+  else if (!$('ask').hidden) {
     $('ask').hidden = true;
     settle();
   } else tell({ close: true });
@@ -478,6 +493,7 @@ $('composer').addEventListener('input', typing);
 $('composer').addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) write(event);
 });
+$('your-data').addEventListener('click', own);
 $('close').addEventListener('click', () => tell({ close: true }));
 $('end').addEventListener('click', () => {
   $('ask').hidden = false;
