@@ -3,6 +3,7 @@ package pglog_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,10 @@ func (p *place) age(t *testing.T, by string, upto int) {
 		"alter table audit.record enable always trigger append_only",
 		"alter table audit.search enable always trigger append_only",
 	} {
+		_, err := admin.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	for _, sql := range slices.Concat([]string{"alter table audit.day disable trigger no_delete"}, recount, []string{"alter table audit.day enable always trigger no_delete"}) {
 		_, err := admin.Exec(t.Context(), sql)
 		must(t, err)
 	}
@@ -97,6 +102,9 @@ func TestPruningTakesOldRecordsAndLeavesTheProofs(t *testing.T) {
 	if len(found) != 1024-768+1 {
 		t.Errorf("%d records are found, want those from 768 on and that of the pruning", len(found))
 	}
+	if faults, err := l.Miscounted(ctx, p.organisation); err != nil || len(faults) > 0 {
+		t.Errorf("after it the counts are wrong: %v %v", faults, err)
+	}
 	for _, err := range l.Entries(ctx, p.organisation, 7, 8) {
 		if err == nil || !strings.Contains(err.Error(), "pruned") {
 			t.Errorf("asking for a pruned record says %v", err)
@@ -142,6 +150,11 @@ func TestPruningTakesOldRecordsAndLeavesTheProofs(t *testing.T) {
 		must(t, p.db.Superuser(t).QueryRow(ctx, "select count(*) from pg_inherits where inhparent = 'audit.record'::regclass").Scan(&months))
 		var left int64
 		must(t, p.db.Superuser(t).QueryRow(ctx, sqlUsed).Scan(&left))
+		var counted, hours int
+		must(t, p.db.Superuser(t).QueryRow(ctx, "select (select count(*) from audit.asked where day < now() - interval '13 months'), (select count(*) from audit.hour where hour < now() - interval '13 months')").Scan(&counted, &hours))
+		if counted+hours > 0 {
+			t.Errorf("%d people and %d hours are still counted of what went", counted, hours)
+		}
 		if left >= used || months != 3 {
 			t.Errorf("%d bytes are used by %d months, %d before", left, months, used)
 		}

@@ -23,6 +23,7 @@ type Query struct {
 	Conversation string
 	Address      string
 	AddressNet   string
+	Rule         string // by which something was denied
 	Not          []Term // what a record must not be
 	Before       Place  // what comes before this place, newest first; zero begins with the newest
 	After        Place  // what comes after this place, oldest first; not together with Before
@@ -32,8 +33,8 @@ type Query struct {
 // Undecided is the decision of records on which nothing was decided.
 const Undecided = "none"
 
-// Term is a value of one of the columns that a log is searched by: kind, action, decision, actor, subject, conversation, address
-// or network.
+// Term is a value of one of the columns that a log is searched by: kind, action, decision, actor, subject, conversation, address,
+// network or rule.
 type Term struct{ Column, Value string }
 
 // terms are the conditions of q as the database takes them.
@@ -46,7 +47,7 @@ func (q Query) terms() (columns, values []string, wanted []bool) {
 		columns, values, wanted = append(columns, t.Column), append(values, t.Value), append(wanted, want)
 	}
 	for _, t := range []Term{{"kind", q.Kind}, {"action", q.Action}, {"decision", q.Decision}, {"actor", q.Actor}, {"subject", q.Subject},
-		{"conversation", q.Conversation}, {"address", q.Address}, {"network", q.AddressNet}} {
+		{"conversation", q.Conversation}, {"address", q.Address}, {"network", q.AddressNet}, {"rule", q.Rule}} {
 		if t.Value != "" {
 			add(t, true)
 		}
@@ -154,79 +155,6 @@ func (l *Log) SearchAny(ctx context.Context, organisation uuid.UUID, queries []Q
 	slices.SortFunc(all, func(a, b Found) int { return order * cmp.Compare(a.Seq, b.Seq) })
 	all = slices.CompactFunc(all, func(a, b Found) bool { return a.Seq == b.Seq })
 	return all[:min(len(all), queries[0].Limit)], nil
-}
-
-// Stretch is how many records with a decision fall into a stretch of time.
-type Stretch struct {
-	Start    time.Time
-	Decision string
-	N        int64
-}
-
-const sqlTimes = "select start, decision, n from access.log_times($1, $2, $3, $4, $5, $6, $7, $8)"
-
-// Times counts the newest records that answer q, at most so many, in stretches of time that begin at multiples of one.
-func (l *Log) Times(ctx context.Context, organisation uuid.UUID, q Query, stretch time.Duration, atMost int) ([]Stretch, error) {
-	since, until, err := q.window()
-	if err != nil {
-		return nil, err
-	}
-	if err := l.index(ctx, organisation); err != nil {
-		return nil, err
-	}
-	columns, values, wanted := q.terms()
-	rows, err := l.pool.Query(ctx, sqlTimes, organisation, since, until, columns, values, wanted, int(stretch.Seconds()), atMost)
-	if err != nil {
-		return nil, fmt.Errorf("count the log: %w", err)
-	}
-	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Stretch])
-	if err != nil {
-		return nil, fmt.Errorf("count the log: %w", err)
-	}
-	return counts, nil
-}
-
-// What people are counted by.
-const (
-	ByActor   = "actor"
-	BySubject = "subject"
-	ByPair    = "pair"
-)
-
-// Pair is how often an actor asked for a subject. Counted by one of the two, the other is empty.
-type Pair struct {
-	Actor, Subject    string
-	N, Masked, Denied int64
-	FirstAt, LastAt   time.Time
-	Actions           []string // with Stretches and Counts: so many of this action in this stretch of the time, counted from 1
-	Stretches         []int32
-	Counts            []int64
-	Last              []byte // the last of these records
-	Counted           int64  // records that were looked at for all pairs
-}
-
-const sqlPairs = "select actor, subject, n, masked, denied, first_at, last_at, actions, stretches, counts, body, counted from access.log_pairs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-
-// Pairs counts who asked for whom in the newest records that answer q, at most so many: the pairs with most records, or the people
-// who come last.
-func (l *Log) Pairs(ctx context.Context, organisation uuid.UUID, q Query, by string, stretches, atMost int) ([]Pair, error) {
-	since, until, err := q.window()
-	if err != nil {
-		return nil, err
-	}
-	if err := l.index(ctx, organisation); err != nil {
-		return nil, err
-	}
-	columns, values, wanted := q.terms()
-	rows, err := l.pool.Query(ctx, sqlPairs, organisation, since, until, columns, values, wanted, by, stretches, atMost, q.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("count people in the log: %w", err)
-	}
-	pairs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Pair])
-	if err != nil {
-		return nil, fmt.Errorf("count people in the log: %w", err)
-	}
-	return pairs, nil
 }
 
 const sqlReferences = "select reference from access.log_references($1, $2, $3, $4)"

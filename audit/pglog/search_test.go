@@ -1,7 +1,9 @@
 package pglog_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ func (p *place) record(t *testing.T, l *pglog.Log, i int) {
 		Request: fmt.Sprint(i),
 	}
 	if i%11 == 0 {
-		e.Kind, e.Decision = audit.Denial, audit.DecisionDeny
+		e.Kind, e.Decision, e.Rule = audit.Denial, audit.DecisionDeny, "some.rule"
 	}
 	if i%3 == 0 {
 		e.Address, e.AddressNet = fmt.Sprint("p", i%2), "n"
@@ -162,64 +164,110 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 			t.Errorf("found %d, want %d", got, want)
 		}
 	})
-	t.Run("stretches of time count the newest", func(t *testing.T) {
-		for _, atMost := range []int{1000, 10} {
-			counts, err := l.Times(t.Context(), p.organisation, pglog.Query{Not: []pglog.Term{{"decision", "allow"}}}, time.Second, atMost)
+	t.Run("stretches of time count every record, or the newest", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			q       pglog.Query
+			stretch time.Duration
+			atMost  int
+			of      func(audit.Entry) bool
+		}{
+			"one by one":            {pglog.Query{Not: []pglog.Term{{"decision", "allow"}}}, time.Second, 1000, func(e audit.Entry) bool { return e.Decision != "allow" }},
+			"one by one, too many":  {pglog.Query{Not: []pglog.Term{{"decision", "allow"}}}, time.Second, 10, func(e audit.Entry) bool { return e.Decision != "allow" }},
+			"by hour":               {pglog.Query{Action: "show", Not: []pglog.Term{{"kind", "denial"}}}, time.Hour, 10, func(e audit.Entry) bool { return e.Action == "show" && e.Kind != audit.Denial }},
+			"by six hours":          {pglog.Query{}, 6 * time.Hour, 10, func(audit.Entry) bool { return true }},
+			"of an actor by day":    {pglog.Query{Actor: "a3", Decision: "allow"}, 24 * time.Hour, 10, func(e audit.Entry) bool { return e.Actor.Ref == "a3" && e.Decision == "allow" }},
+			"of a pair by day":      {pglog.Query{Actor: "a3", Subject: "v6"}, 24 * time.Hour, 10, func(e audit.Entry) bool { return e.Actor.Ref == "a3" && e.Subject.Ref == "v6" }},
+			"denied by a rule":      {pglog.Query{Rule: "some.rule"}, time.Hour, 10, func(e audit.Entry) bool { return e.Decision == "deny" }},
+			"with an open end":      {pglog.Query{Since: middle}, time.Hour, 1000, func(e audit.Entry) bool { return !e.Time.Before(middle) }},
+			"until a moment":        {pglog.Query{Until: middle}, time.Hour, 1000, func(e audit.Entry) bool { return e.Time.Before(middle) }},
+			"an actor, by the hour": {pglog.Query{Actor: "a3"}, time.Hour, 1000, func(e audit.Entry) bool { return e.Actor.Ref == "a3" }},
+		} {
+			counts, more, err := l.Times(t.Context(), p.organisation, test.q, test.stretch, test.atMost)
 			must(t, err)
-			var got, want int64
-			for _, c := range counts {
-				if got += c.N; c.Decision == "allow" || c.Start.Nanosecond() != 0 {
-					t.Errorf("%+v", c)
-				}
-			}
+			want := map[string]int64{}
+			var got, all64 int64
 			for _, e := range all {
-				if e.Decision != "allow" {
-					want++
+				if test.of(e) {
+					want[e.Decision]++
+					all64++
 				}
 			}
-			if got != min(want, int64(atMost)) {
-				t.Errorf("%d are counted, want %d", got, min(want, int64(atMost)))
+			for _, c := range counts {
+				got += c.N
+				if want[c.Decision] -= c.N; !c.Start.UTC().Equal(c.Start.UTC().Truncate(test.stretch)) {
+					t.Errorf("%s: a stretch begins at %s", name, c.Start)
+				}
+			}
+			if name == "one by one, too many" {
+				if got != 10 || !more {
+					t.Errorf("%s: %d are counted, %v", name, got, more)
+				}
+				continue
+			}
+			for decision, missing := range want {
+				if missing != 0 || more {
+					t.Errorf("%s: %d of %q are missing, %v", name, missing, decision, more)
+				}
 			}
 		}
 	})
 	t.Run("pairs and people", func(t *testing.T) {
-		for by, of := range map[string]func(audit.Entry) [2]string{
+		today := all[n-1].Time.Truncate(24 * time.Hour)
+		sides := map[string]func(audit.Entry) [2]string{
 			pglog.ByPair:    func(e audit.Entry) [2]string { return [2]string{e.Actor.Ref, e.Subject.Ref} },
 			pglog.ByActor:   func(e audit.Entry) [2]string { return [2]string{e.Actor.Ref} },
 			pglog.BySubject: func(e audit.Entry) [2]string { return [2]string{"", e.Subject.Ref} },
+		}
+		for name, test := range map[string]struct {
+			qs []pglog.Query
+			of func(audit.Entry) bool
+		}{
+			"by day":                        {[]pglog.Query{{Since: today}}, func(audit.Entry) bool { return true }},
+			"one by one":                    {[]pglog.Query{{}}, func(audit.Entry) bool { return true }},
+			"by day, of one actor":          {[]pglog.Query{{Since: today, Actor: "a3"}}, func(e audit.Entry) bool { return e.Actor.Ref == "a3" }},
+			"by day, of one subject":        {[]pglog.Query{{Since: today, Subject: "v6"}}, func(e audit.Entry) bool { return e.Subject.Ref == "v6" }},
+			"one by one, of two actors":     {[]pglog.Query{{Since: today, Actor: "a3"}, {Since: today, Actor: "a1"}}, func(e audit.Entry) bool { return e.Actor.Ref == "a3" || e.Actor.Ref == "a1" }},
+			"one by one, of two decisions":  {[]pglog.Query{{Since: today, Decision: "deny"}, {Since: today, Decision: "masked"}}, func(e audit.Entry) bool { return e.Decision != "allow" }},
+			"one by one, of a conversation": {[]pglog.Query{{Since: today, Conversation: "c2"}}, func(e audit.Entry) bool { return e.Conversation == "c2" }},
+			"until a moment":                {[]pglog.Query{{Since: today, Until: middle}}, func(e audit.Entry) bool { return e.Time.Before(middle) }},
 		} {
-			want := map[[2]string][3]int64{}
-			for _, e := range all {
-				c := want[of(e)]
-				c[0]++
-				if e.Decision == "masked" {
-					c[1]++
-				}
-				if e.Decision == "deny" {
-					c[2]++
-				}
-				want[of(e)] = c
-			}
-			pairs, err := l.Pairs(t.Context(), p.organisation, pglog.Query{Limit: 100}, by, 6, 1000)
-			must(t, err)
-			if len(pairs) != len(want) {
-				t.Errorf("by %s there are %d, want %d", by, len(pairs), len(want))
-			}
-			for _, x := range pairs {
-				var sum int64
-				for i, c := range x.Counts {
-					if sum += c; x.Stretches[i] < 1 || x.Stretches[i] > 6 {
-						t.Errorf("stretch %d", x.Stretches[i])
-					}
-				}
-				last, err := audit.ParseEntry(x.Last)
-				if c := want[[2]string{x.Actor, x.Subject}]; err != nil || c != [3]int64{x.N, x.Masked, x.Denied} || sum != x.N || of(last) != [2]string{x.Actor, x.Subject} || !last.Time.Equal(x.LastAt) || x.Counted != n {
-					t.Errorf("by %s: %+v, want %v (%v)", by, x, c, err)
-				}
+			for by, of := range sides {
+				peopleAre(t, l, p, name+", "+by, test.qs, by, all, test.of, of)
 			}
 		}
-		if pairs, err := l.Pairs(t.Context(), p.organisation, pglog.Query{Actor: "a3", Limit: 2}, pglog.ByPair, 6, 10); err != nil || len(pairs) != 2 || pairs[0].Counted != 10 {
-			t.Errorf("%+v, %v", pairs, err)
+		// What is frequent is read off the days also when only some records are looked for.
+		pglog.SetFew(t, 5)
+		for name, test := range map[string]struct {
+			qs []pglog.Query
+			of func(audit.Entry) bool
+		}{
+			"by day, of an action":                  {[]pglog.Query{{Since: today, Action: "show"}}, func(e audit.Entry) bool { return e.Action == "show" }},
+			"by day, of two decisions":              {[]pglog.Query{{Since: today, Decision: "allow"}, {Since: today, Decision: "masked"}}, func(e audit.Entry) bool { return e.Decision != "deny" }},
+			"by day, of an actor and what is not":   {[]pglog.Query{{Since: today, Actor: "a3", Not: []pglog.Term{{"action", "show"}}}}, func(e audit.Entry) bool { return e.Actor.Ref == "a3" && e.Action != "show" }},
+			"by day, of all but one, by pairs only": {[]pglog.Query{{Since: today, Not: []pglog.Term{{"actor", "a3"}}}}, func(e audit.Entry) bool { return e.Actor.Ref != "a3" }},
+		} {
+			for by, of := range sides {
+				peopleAre(t, l, p, name+", "+by, test.qs, by, all, test.of, of)
+			}
+		}
+		if _, err := l.People(t.Context(), p.organisation, []pglog.Query{{Limit: 10, Since: today}}, "body", time.Hour); err == nil {
+			t.Error("people are counted by anything")
+		}
+	})
+	t.Run("the most frequent, and the rules that denied", func(t *testing.T) {
+		today := all[n-1].Time.Truncate(24 * time.Hour)
+		most, err := l.Most(t.Context(), p.organisation, today, today.AddDate(0, 0, 2), pglog.BySubject, 2)
+		must(t, err)
+		counts := map[string]int64{}
+		for _, e := range all {
+			counts[e.Subject.Ref]++
+		}
+		if len(most) != 2 || most[0].N < most[1].N || counts[most[0].Reference] != most[0].N || most[0].N != slices.Max(slices.Collect(maps.Values(counts))) {
+			t.Errorf("%+v of %v", most, counts)
+		}
+		rules, err := l.Denied(t.Context(), p.organisation, today, today.AddDate(0, 0, 2))
+		if err != nil || len(rules) != 1 || rules[0] != (pglog.Denied{Rule: "some.rule", N: 11}) {
+			t.Errorf("%+v, %v", rules, err)
 		}
 	})
 	t.Run("references are found by how they begin", func(t *testing.T) {
@@ -315,4 +363,69 @@ func blocks(t *testing.T, p *place, pool *pgxpool.Pool) (n int) {
 	must(t, err)
 	must(t, p.db.Superuser(t).QueryRow(t.Context(), `select sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::int from pg_statio_all_tables where schemaname = 'audit'`).Scan(&n))
 	return n
+}
+
+// peopleAre compares what is counted of people, page by page, with what the entries say.
+func peopleAre(t *testing.T, l *pglog.Log, p *place, name string, qs []pglog.Query, by string, all []audit.Entry, wanted func(audit.Entry) bool, of func(audit.Entry) [2]string) {
+	t.Helper()
+	type sum struct {
+		n, masked, denied int64
+		first, last       time.Time
+		seq               uint64
+	}
+	want := map[[2]string]*sum{}
+	for _, e := range all { // the newest first
+		if !wanted(e) {
+			continue
+		}
+		c := want[of(e)]
+		if c == nil {
+			c = &sum{last: e.Time, seq: e.Seq}
+			want[of(e)] = c
+		}
+		c.n, c.first = c.n+1, e.Time
+		switch e.Decision {
+		case audit.DecisionMasked:
+			c.masked++
+		case audit.DecisionDeny:
+			c.denied++
+		}
+	}
+	var got []pglog.Pair
+	var before pglog.Place
+	for {
+		page := slices.Clone(qs)
+		for i := range page {
+			page[i].Limit, page[i].Before = 3, before
+		}
+		pairs, err := l.People(t.Context(), p.organisation, page, by, time.Hour)
+		must(t, err)
+		got = append(got, pairs...)
+		if len(pairs) < 3 || len(got) > len(all) {
+			break
+		}
+		before = pairs[2].Place
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s: there are %d, want %d", name, len(got), len(want))
+	}
+	for i, x := range got {
+		c := want[[2]string{x.Actor, x.Subject}]
+		if c == nil {
+			t.Errorf("%s: %s and %s are counted", name, x.Actor, x.Subject)
+			continue
+		}
+		var n int64
+		for _, k := range x.Counts {
+			n += k
+		}
+		last, err := audit.ParseEntry(x.Last)
+		must(t, err)
+		if (sum{x.N, x.Masked, x.Denied, x.FirstAt.UTC(), x.LastAt.UTC(), last.Seq}) != *c || n != x.N || len(x.Actions) != len(x.Counts) || len(x.Starts) != len(x.Counts) {
+			t.Errorf("%s: %+v, want %+v", name, x, c)
+		}
+		if i > 0 && cmp.Compare(got[i-1].Place.Seq, x.Place.Seq) <= 0 {
+			t.Errorf("%s: %d comes after %d", name, x.Place.Seq, got[i-1].Place.Seq)
+		}
+	}
 }

@@ -69,6 +69,11 @@ func (l *Log) Verify(ctx context.Context, organisation uuid.UUID, o audit.Option
 	if searchable > 0 {
 		r.Faults = append(r.Faults, audit.Fault{Kind: audit.ColumnDiffers, Index: -1, Text: fmt.Sprintf("A search finds %d records that are not in the log.", searchable)})
 	}
+	if len(r.Faults) == 0 { // else counts are not what they should be either
+		if r.Faults, err = l.miscounted(ctx, organisation); err != nil {
+			return r, err
+		}
+	}
 	if beyond {
 		r.Faults = append(r.Faults, audit.Fault{Kind: audit.Inserted, Index: size, Text: fmt.Sprintf("There are records from number %d on, which the checkpoint does not cover.", size)})
 	}
@@ -204,8 +209,12 @@ func (d *database) bundle(index int64, width int) ([]byte, error) {
 		if uint64(seq) != e.Seq {
 			differ = append(differ, "seq")
 		}
-		want := []string{string(e.Kind), e.Action, e.Decision, e.Actor.Ref, e.Subject.Ref, e.Conversation, e.Address, e.AddressNet}
-		for i, name := range []string{"kind", "action", "decision", "actor_ref", "subject_ref", "conversation_ref", "address_ref", "address_net"} {
+		rule := ""
+		if e.Decision == audit.DecisionDeny {
+			rule = e.Rule
+		}
+		want := []string{string(e.Kind), e.Action, e.Decision, e.Actor.Ref, e.Subject.Ref, e.Conversation, e.Address, e.AddressNet, rule}
+		for i, name := range []string{"kind", "action", "decision", "actor_ref", "subject_ref", "conversation_ref", "address_ref", "address_net", "rule"} {
 			if len(by) == len(want) && by[i] != want[i] {
 				differ = append(differ, name)
 			}

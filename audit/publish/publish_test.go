@@ -114,7 +114,7 @@ func (p *place) published(t *testing.T) audit.Report {
 }
 
 // tables are those of a log.
-var tables = []string{"head", "record", "search", "searchable", "day", "retention", "tile", "node"}
+var tables = []string{"head", "record", "search", "searchable", "day", "answer", "hour", "asked", "retention", "tile", "node"}
 
 // backup remembers the log in the database, and gives what puts it back to that state.
 func (p *place) backup(t *testing.T) (restore func()) {

@@ -16,25 +16,31 @@ import (
 const nothing = "nothing"
 
 // Seek puts the references of an organisation's log in place of what people write in a filter: handles, and addresses. What is recorded
-// of it holds no EUII: also of an action stays only one that there is. log is the organisation, or the id of a log of it that was closed. A
+// of it holds no EUII: also of an action or a rule stays only one that there is. log is the organisation, or the id of a log of it that was closed. A
 // handle that is the beginning of several references is a *filter.Error.
 func (g *Gate) Seek(ctx context.Context, organisation, log uuid.UUID, f filter.Filter) (sought filter.Filter, recorded string, err error) {
 	text := f.String()
 	if f, err = filter.Parse(text); err != nil { // so that errors speak of this text
 		return f, "", err
 	}
-	if sought, err = g.resolve(ctx, organisation, log, f, text); err != nil || !sought.Names(filter.Action) {
+	if sought, err = g.resolve(ctx, organisation, log, f, text); err != nil || !sought.Names(filter.Action) && !sought.Names(filter.Rule) {
 		return sought, sought.String(), err
 	}
-	actions, err := g.log.Actions(ctx, log)
-	if err != nil {
+	there := make(map[string][]string)
+	if there[filter.Action], err = g.log.Actions(ctx, log); err != nil {
+		return sought, "", err
+	}
+	for _, p := range policy.Purposes() {
+		there[filter.Action] = append(there[filter.Action], string(p))
+	}
+	if there[filter.Rule], err = g.log.Rules(ctx, log); err != nil {
 		return sought, "", err
 	}
 	known, err := sought.Map(func(t filter.Term) ([]filter.Term, error) {
-		if t.Key == filter.Action {
+		if list, closed := there[t.Key]; closed {
 			t.Values = slices.Clone(t.Values)
 			for i, v := range t.Values {
-				if !slices.Contains(actions, v) && !slices.Contains(policy.Purposes(), policy.Purpose(v)) {
+				if !slices.Contains(list, v) {
 					t.Values[i] = nothing
 				}
 			}
@@ -133,7 +139,7 @@ func Queries(f filter.Filter, now time.Time) ([]pglog.Query, error) {
 		for _, is := range c.Is {
 			*map[string]*string{
 				filter.Kind: &q.Kind, filter.Action: &q.Action, filter.Decision: &q.Decision, filter.Actor: &q.Actor, filter.Subject: &q.Subject,
-				filter.Conversation: &q.Conversation, filter.Address: &q.Address, filter.Network: &q.AddressNet,
+				filter.Conversation: &q.Conversation, filter.Address: &q.Address, filter.Network: &q.AddressNet, filter.Rule: &q.Rule,
 			}[is.Column] = is.Value
 		}
 		for _, is := range c.Not {

@@ -32,6 +32,8 @@ func (w *world) newArchive(b *testing.B, n int) {
 		"create table floor.archive_organisation (i int primary key, id uuid not null)",
 		"alter table audit.record drop constraint record_pkey",
 		"alter table audit.search drop constraint search_pkey",
+		"alter table audit.asked drop constraint asked_pkey",
+		"drop index audit.asked_pairs, audit.asked_actors, audit.asked_subjects",
 		"drop index audit.search_by_subject, audit.search_by_actor, audit.search_by_conversation, audit.search_by_action, audit.search_not_disclosed, audit.search_not_allowed, audit.search_by_address, audit.search_by_net",
 	} {
 		_, err := w.admin.Exec(ctx, sql)
@@ -53,9 +55,15 @@ func (w *world) newArchive(b *testing.B, n int) {
 		`insert into audit.record (organisation_id, seq, at, body)
 			select organisation_id, seq, at, convert_to(format('{"v":1,"seq":%s,"time":"%s","org":"%s","kind":"disclosure","action":"%s","actor":{"kind":"agent","ref":"%s"},"subject":{"kind":"visitor","ref":"%s"},"decision":"%s","conversation":"%s","facts":{"conversation.actor_is":"agent","conversation.state":"active"},"nonce":"00112233445566778899aabbccddeeff"}',
 				seq, at, organisation_id, action, actor_ref, subject_ref, decision, conversation_ref), 'UTF8') from floor.archive`,
-		`insert into audit.search (organisation_id, seq, at, kind, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, address_net)
-			select organisation_id, seq, at, case when decision = 'deny' then 'denial' when h % 2000 = 4 then 'administration' else 'disclosure' end, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, '' from floor.archive`,
+		`insert into audit.search (organisation_id, seq, at, kind, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, address_net, rule)
+			select organisation_id, seq, at, case when decision = 'deny' then 'denial' when h % 2000 = 4 then 'administration' else 'disclosure' end, action, decision, actor_ref, subject_ref, conversation_ref, address_ref, '',
+				case decision when 'deny' then 'rule_' || h % 7 else '' end from floor.archive`,
 		`insert into audit.day select organisation_id, (at at time zone 'UTC')::date, action, decision, count(*) from floor.archive group by 1, 2, 3, 4`,
+		`insert into audit.answer select organisation_id, row_number() over (partition by organisation_id), kind, action, decision, rule from (select distinct organisation_id, kind, action, decision, rule from audit.search) a`,
+		`insert into audit.hour select organisation_id, date_trunc('hour', at, 'UTC'), answer_id, count(*) from audit.search join audit.answer using (organisation_id, kind, action, decision, rule) group by 1, 2, 3`,
+		`insert into audit.asked select organisation_id, day, actor_ref, subject_ref, max(last_seq), sum(n), array_agg(answer_id order by answer_id), array_agg(n order by answer_id) from (
+			select s.organisation_id, (s.at at time zone 'UTC')::date as day, k.actor_ref, k.subject_ref, a.answer_id, count(*)::int as n, max(s.seq) as last_seq
+			from audit.search s join audit.answer a using (organisation_id, kind, action, decision, rule) cross join lateral audit.sides(s.actor_ref, s.subject_ref) k group by 1, 2, 3, 4, 5) x group by 1, 2, 3, 4`,
 		"drop table floor.archive",
 		"set maintenance_work_mem = '1GB'",
 		"alter table audit.record add primary key (organisation_id, seq, at)",
@@ -68,7 +76,11 @@ func (w *world) newArchive(b *testing.B, n int) {
 		"create index search_not_allowed on audit.search (organisation_id, decision, at, seq) where decision in ('deny', 'masked')",
 		"create index search_by_address on audit.search (organisation_id, address_ref, at, seq) where address_ref <> ''",
 		"create index search_by_net on audit.search (organisation_id, address_net, at, seq) where address_net <> ''",
-		"analyze audit.record, audit.search",
+		"alter table audit.asked add primary key (organisation_id, actor_ref, subject_ref, day)",
+		"create index asked_pairs on audit.asked (organisation_id, day, last_seq) where actor_ref <> '' and subject_ref <> ''",
+		"create index asked_actors on audit.asked (organisation_id, day, last_seq) where subject_ref = ''",
+		"create index asked_subjects on audit.asked (organisation_id, day, last_seq) where actor_ref = ''",
+		"vacuum analyze audit.record, audit.search, audit.asked, audit.hour, audit.day, audit.answer",
 		"checkpoint",
 	} {
 		_, err := w.admin.Exec(ctx, sql)
@@ -135,36 +147,46 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkCounts is what the pages of the console count beside what they list, each up to its bound: the strip above a filter, the
-// histogram of an hour-by-hour window, who saw whom, and the people of a period. The spans are those in which the bound is reached.
+// BenchmarkCounts is what the pages of the console count beside what they list.
 func BenchmarkCounts(b *testing.B) {
 	w := newWorld(b, 50)
 	w.newArchive(b, *records)
 	large := w.organisations[0].ID
-	bound := time.Duration(float64(searchedMonths*30*24*time.Hour) * 1.2 * 20_000 / (0.7 * float64(*records)))
-	recent := time.Now().Add(-min(bound, searchedMonths*30*24*time.Hour))
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	since := func(days int) time.Time { return today.AddDate(0, 0, -days) }
+	people := func(q pglog.Query, by string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			q.Limit = 50
+			_, err := w.log.People(ctx, large, []pglog.Query{q}, by, time.Hour)
+			return err
+		}
+	}
 	for _, c := range []struct {
 		name string
 		look func(context.Context) error
 	}{
 		{"strip-of-an-actor", func(ctx context.Context) error {
-			_, err := w.log.Times(ctx, large, pglog.Query{Actor: fmt.Sprint("agent", rand.IntN(agents))}, 24*time.Hour, 20_000)
+			_, _, err := w.log.Times(ctx, large, pglog.Query{Actor: fmt.Sprint("agent", rand.IntN(agents))}, 24*time.Hour, 20_000)
 			return err
 		}},
 		{"strip-of-hours", func(ctx context.Context) error {
-			_, err := w.log.Times(ctx, large, pglog.Query{Since: recent}, time.Hour, 20_000)
+			_, _, err := w.log.Times(ctx, large, pglog.Query{Since: time.Now().AddDate(0, 0, -20)}, 6*time.Hour, 20_000)
 			return err
 		}},
-		{"who-saw-whom", func(ctx context.Context) error {
-			_, err := w.log.Pairs(ctx, large, pglog.Query{Since: recent, Limit: 500}, pglog.ByPair, 24, 20_000)
+		{"strip-of-a-year", func(ctx context.Context) error {
+			_, _, err := w.log.Times(ctx, large, pglog.Query{Since: since(365)}, 24*time.Hour, 20_000)
 			return err
 		}},
-		{"people", func(ctx context.Context) error {
-			_, err := w.log.Pairs(ctx, large, pglog.Query{Since: recent, Limit: 500}, pglog.BySubject, 24, 20_000)
-			return err
-		}},
-		{"who-an-actor-saw", func(ctx context.Context) error {
-			_, err := w.log.Pairs(ctx, large, pglog.Query{Actor: fmt.Sprint("agent", rand.IntN(agents)), Limit: 500}, pglog.ByPair, 24, 20_000)
+		{"who-saw-whom-in-a-week", people(pglog.Query{Since: since(7)}, pglog.ByPair)},
+		{"who-saw-whom-in-a-year", people(pglog.Query{Since: since(365)}, pglog.ByPair)},
+		{"people-of-a-year", people(pglog.Query{Since: since(365)}, pglog.BySubject)},
+		{"actors-of-a-year", people(pglog.Query{Since: since(365)}, pglog.ByActor)},
+		{"actors-of-an-old-month", people(pglog.Query{Since: since(200), Until: since(170)}, pglog.ByActor)},
+		{"who-an-actor-saw", people(pglog.Query{Since: since(365), Actor: "agent7"}, pglog.ByPair)},
+		{"who-saw-whom-for-a-purpose", people(pglog.Query{Since: since(365), Action: "purpose_3"}, pglog.ByPair)},
+		{"who-was-denied", people(pglog.Query{Since: since(365), Decision: "deny"}, pglog.ByPair)},
+		{"the-most-frequent", func(ctx context.Context) error {
+			_, err := w.log.Most(ctx, large, since(6), since(-1), pglog.BySubject, 8)
 			return err
 		}},
 		{"a-handle", func(ctx context.Context) error {

@@ -305,16 +305,14 @@ func (s *Server) apiSum(ctx context.Context, organisation uuid.UUID, queries []p
 	}
 	sums := make(map[key]int64)
 	for _, q := range queries {
-		stretches, err := s.cfg.Log.Times(ctx, organisation, q, stretch, countedAtMost)
+		stretches, more, err := s.cfg.Log.Times(ctx, organisation, q, stretch, countedAtMost)
 		if err != nil {
 			return nil, false, err
 		}
-		var n int64
 		for _, x := range stretches {
 			sums[key{x.Start.UTC(), x.Decision}] += x.N
-			n += x.N
 		}
-		atLeast = atLeast || n == countedAtMost
+		atLeast = atLeast || more
 	}
 	counts = make([]apiCount, 0, len(sums))
 	for k, n := range sums {

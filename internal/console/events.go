@@ -184,7 +184,7 @@ func (s *Server) fill(ctx context.Context, v visit, admin principal.Admin, page 
 		since, _ := page.window()
 		page.Since = longDate(v.lang, since)
 	}
-	hidden, atLeast, err := s.hidden(ctx, v.lang, admin, page.search)
+	hidden, atLeast, err := s.hidden(ctx, admin, page.search, page.Strip)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,12 +19,12 @@ import (
 )
 
 const (
-	// peopleCounted bounds the records from which people are counted: the newest of the time.
-	peopleCounted = 20_000
 	// peopleShown is how many people or pairs a page shows.
-	peopleShown = 100
-	// trendSteps is in how many steps a trend is drawn.
+	peopleShown = 50
+	// trendSteps is in how many steps a trend is drawn at most.
 	trendSteps = 24
+	// short is the longest time in which people are counted from one moment to another; in a longer one whole days are.
+	short = 48 * time.Hour
 )
 
 // tally is somebody, or a pair of whom one asked for the other, with what the log says of them.
@@ -65,106 +66,109 @@ func (v view) Pairs(name string, list []tally) view {
 	return v.With(pairList{word(v.Lang, name), list})
 }
 
-// counted is a list of people and from how many records it was made.
+// counted is a page of people, those of whom there is a record last first.
 type counted struct {
-	People  []tally
-	Records string
-	Partly  bool // there are more records in this time than were looked at
+	People     []tally
+	From, To   string // of the time, when whole days were counted
+	Next       string // where the next page begins; empty at the end
+	Continuing bool   // this is not the first page
 }
 
-// people counts people or pairs in the records that a search finds. Several alternatives are counted each by itself and added up.
-func (s *Server) people(ctx context.Context, lang string, admin principal.Admin, f search, by string) (counted, error) {
-	since, until := f.window()
-	type key struct{ actor, subject string }
-	sum := make(map[key]*pglog.Pair)
-	var order []key
-	var records int64
-	var out counted
+// days are the time that people are counted in: from one moment to another if it is short, else of whole days.
+func (f search) days() (since, until time.Time, whole bool) {
+	since, until = f.window()
+	const day = 24 * time.Hour
+	if until.Sub(since) > short || since.Equal(since.Truncate(day)) && (until.Equal(until.Truncate(day)) || until.After(f.now)) {
+		return since.Truncate(day), until.Add(day - 1).Truncate(day), true
+	}
+	return since, until, false
+}
+
+// people counts people or pairs in all records that a search finds, and gives those of one page.
+func (s *Server) people(ctx context.Context, lang string, admin principal.Admin, f search, by string, after pglog.Place) (counted, error) {
+	since, until, whole := f.days()
+	out := counted{Continuing: !after.At.IsZero()}
 	if !since.Before(until) {
 		return out, nil
 	}
-	for _, q := range f.queries {
-		q.Since, q.Until, q.Limit = since, until, pglog.MaxPage
-		pairs, err := s.cfg.Log.Pairs(ctx, admin.Organisation(), q, by, trendSteps, peopleCounted)
-		if err != nil {
-			return out, err
-		}
-		if len(pairs) > 0 {
-			records += pairs[0].Counted
-			out.Partly = out.Partly || pairs[0].Counted == peopleCounted
-		}
-		for _, p := range pairs {
-			k := key{p.Actor, p.Subject}
-			same := sum[k]
-			if same == nil {
-				sum[k], order = &p, append(order, k)
-				continue
-			}
-			same.N, same.Masked, same.Denied = same.N+p.N, same.Masked+p.Masked, same.Denied+p.Denied
-			same.Actions, same.Stretches, same.Counts = append(same.Actions, p.Actions...), append(same.Stretches, p.Stretches...), append(same.Counts, p.Counts...)
-			if p.FirstAt.Before(same.FirstAt) {
-				same.FirstAt = p.FirstAt
-			}
-			if p.LastAt.After(same.LastAt) {
-				same.LastAt, same.Last = p.LastAt, p.Last
-			}
-		}
+	queries := slices.Clone(f.queries)
+	for i := range queries {
+		queries[i].Since, queries[i].Until, queries[i].Before, queries[i].Limit = since, until, after, peopleShown
 	}
-	slices.SortStableFunc(order, func(a, b key) int {
-		if by == pglog.ByPair {
-			return cmp.Or(cmp.Compare(sum[b].N, sum[a].N), sum[b].LastAt.Compare(sum[a].LastAt))
+	stretch := max(until.Sub(since)/trendSteps, time.Minute)
+	pairs, err := s.cfg.Log.People(ctx, admin.Organisation(), queries, by, stretch)
+	if err != nil {
+		return out, err
+	}
+	within := f.Filter
+	steps := trendSteps
+	if whole {
+		out.From, out.To = longDate(lang, since), longDate(lang, until.Add(-time.Hour))
+		end := filter.Moment{At: until}
+		if until.After(f.now) {
+			end = filter.Moment{}
 		}
-		return sum[b].LastAt.Compare(sum[a].LastAt)
-	})
-	for _, k := range order[:min(len(order), peopleShown)] {
-		p, err := tallyOf(lang, *sum[k], f)
+		within = within.Within(filter.Moment{At: since}, end)
+		steps = min(steps, int(until.Sub(since)/(24*time.Hour)))
+	}
+	for _, c := range pairs {
+		p, err := tallyOf(lang, c, within)
 		if err != nil {
 			return out, err
 		}
+		p.Trend = trend(c, since, until, steps)
 		out.People = append(out.People, p)
 	}
-	out.Records = number64(lang, records)
+	if len(pairs) == peopleShown {
+		out.Next = cursorOf(pairs[len(pairs)-1].Place)
+	}
 	return out, nil
 }
 
 // tallyOf puts a count into words.
-func tallyOf(lang string, c pglog.Pair, f search) (tally, error) {
+func tallyOf(lang string, c pglog.Pair, within filter.Filter) (tally, error) {
 	last, err := audit.ParseEntry(c.Last)
 	if err != nil {
 		return tally{}, fmt.Errorf("the log in the database is damaged: %w", err)
 	}
 	p := tally{N: c.N, Masked: c.Masked, Denied: c.Denied, FirstAt: c.FirstAt.UTC(), LastAt: c.LastAt.UTC()}
-	found := f.Filter
 	if c.Actor != "" {
 		p.Actor, p.Who = last.Actor, handle(lang, last.Actor)
-		found = found.And(filter.Actor, c.Actor)
+		within = within.And(filter.Actor, c.Actor)
 	}
 	if c.Subject != "" {
 		p.Subject, p.About = last.Subject, handle(lang, last.Subject)
-		found = found.And(filter.Subject, c.Subject)
+		within = within.And(filter.Subject, c.Subject)
 	}
-	p.Filter = found.String()
+	p.Filter = within.String()
 	each := make(map[string]int64)
-	var steps [trendSteps + 1]int64
 	for i, action := range c.Actions {
 		each[action] += c.Counts[i]
-		steps[min(max(int(c.Stretches[i]), 1), trendSteps)] += c.Counts[i]
 	}
-	actions := make([]string, 0, len(each))
-	for a := range each {
-		actions = append(actions, a)
-	}
+	actions := slices.Collect(maps.Keys(each))
 	slices.SortFunc(actions, func(a, b string) int { return cmp.Or(cmp.Compare(each[b], each[a]), strings.Compare(a, b)) })
 	for _, a := range actions {
 		p.Purposes = append(p.Purposes, what(lang, a))
 	}
-	highest := slices.Max(steps[:])
-	var line strings.Builder
-	for i, n := range steps[1:] {
-		fmt.Fprintf(&line, "%d,%.1f ", i*96/(trendSteps-1), 23-22*float64(n)/float64(max(highest, 1)))
-	}
-	p.Trend = strings.TrimSpace(line.String())
 	return p, nil
+}
+
+// trend draws how often in each of so many steps of a time.
+func trend(c pglog.Pair, since, until time.Time, steps int) string {
+	sums := make([]int64, max(steps, 2))
+	for i, at := range c.Starts {
+		step := int(float64(at.Sub(since)) / float64(until.Sub(since)) * float64(steps))
+		sums[min(max(step, 0), len(sums)-1)] += c.Counts[i]
+	}
+	if steps < 2 {
+		sums[1] = sums[0] // of one day there is no trend
+	}
+	highest := slices.Max(sums)
+	points := make([]string, len(sums))
+	for i, n := range sums {
+		points[i] = fmt.Sprintf("%d,%.1f", i*96/(len(sums)-1), 23-22*float64(n)/float64(max(highest, 1)))
+	}
+	return strings.Join(points, " ")
 }
 
 // peoplePage lists people: whose data was asked for, or who asked.
@@ -175,6 +179,8 @@ type peoplePage struct {
 	Wrong   *wrong
 	By      string
 	Windows []choice
+	Base    string // of its addresses
+	after   pglog.Place
 }
 
 // within gives a filter that says no time the last days, and the choices of others.
@@ -193,7 +199,7 @@ func within(lang string, f *search, days int) []choice {
 
 // looked is what the pages on people have in common: the filter is read, and the reading recorded.
 func (s *Server) looked(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, action string) (page peoplePage, name string, ok bool) {
-	page.Text = r.URL.Query().Get("q")
+	page.Text, page.Base = r.URL.Query().Get("q"), r.URL.Path
 	name, err := s.handle(r, admin, v.lang)
 	if err == nil {
 		page.search, err = s.seek(r, admin)
@@ -205,7 +211,13 @@ func (s *Server) looked(w http.ResponseWriter, r *http.Request, v visit, admin p
 	if err == nil {
 		page.Text = page.Filter.String()
 		page.Windows = within(v.lang, &page.search, 7)
-		_, _, err = s.read(r, admin, action, map[string]string{"filter": page.recorded})
+		after := r.URL.Query().Get("place")
+		var errPlace error
+		if page.after, errPlace = cursorPlace(after); errPlace != nil {
+			s.message(w, v, http.StatusBadRequest, "badNumber")
+			return page, name, false
+		}
+		_, _, err = s.read(r, admin, action, map[string]string{"filter": page.recorded, "place": after})
 	}
 	if err != nil {
 		s.trouble(w, r, v, err)
@@ -227,7 +239,7 @@ func (s *Server) showPeople(w http.ResponseWriter, r *http.Request, v visit, adm
 		status = http.StatusBadRequest
 	} else {
 		var err error
-		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, page.By); err != nil {
+		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, page.By, page.after); err != nil {
 			s.trouble(w, r, v, err)
 			return
 		}
@@ -250,7 +262,7 @@ type matrixRow struct {
 
 const matrixSize = 8
 
-// matrix takes those with most records out of a list of pairs.
+// matrix takes those with most records out of a page of pairs.
 func matrix(pairs []tally) (columns []tally, rows []matrixRow) {
 	add := func(list []tally, same func(tally) bool, p tally) []tally {
 		if i := slices.IndexFunc(list, same); i >= 0 {
@@ -292,7 +304,7 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin prin
 		status = http.StatusBadRequest
 	} else {
 		var err error
-		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, pglog.ByPair); err != nil {
+		if page.counted, err = s.people(r.Context(), v.lang, admin, page.search, pglog.ByPair, page.after); err != nil {
 			s.trouble(w, r, v, err)
 			return
 		}
@@ -313,8 +325,9 @@ type personPage struct {
 	Of           []tally
 	Days         []day
 	Filter       string
+	MoreBy       string // finds all who asked; empty when they are listed
+	MoreOf       string
 	Since        string
-	Partly       bool
 	Origin       string
 	Size         uint64
 }
@@ -327,7 +340,8 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 		column string
 		total  *tally
 		list   *[]tally
-	}{{filter.Subject, &page.About, &page.ByOthers}, {filter.Actor, &page.Asked, &page.Of}} {
+		more   *string
+	}{{filter.Subject, &page.About, &page.ByOthers, &page.MoreBy}, {filter.Actor, &page.Asked, &page.Of, &page.MoreOf}} {
 		f := filter.Filter{}.And(side.column, ref)
 		f = f.Within(filter.Moment{Ago: 36500 * 24 * time.Hour}, filter.Moment{})
 		q := pglog.Query{Since: time.Unix(0, 0), Until: now.Add(time.Minute)}
@@ -337,24 +351,26 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 			q.Actor = ref
 		}
 		found := search{Filter: f, sought: f, now: now, queries: []pglog.Query{q}}
-		total, err := s.people(ctx, lang, admin, found, side.column)
+		total, err := s.people(ctx, lang, admin, found, side.column, pglog.Place{})
 		if err != nil {
 			return page, err
 		}
 		if len(total.People) > 0 {
 			*side.total, page.Known = total.People[0], true
-			page.Name, page.Partly = side.total.Handle(), page.Partly || total.Partly
+			page.Name = side.total.Handle()
 			party := side.total.Subject
 			if side.column == filter.Actor {
 				party = side.total.Actor
 			}
 			page.Human, page.Reveal = party.Kind == "visitor" || party.Kind == "agent", personOf(lang, party, side.total.LastAt).Link()
 		}
-		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair)
+		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair, pglog.Place{})
 		if err != nil {
 			return page, err
 		}
-		*side.list = pairs.People
+		if *side.list = pairs.People; pairs.Next != "" {
+			*side.more = f.String()
+		}
 	}
 	if !page.Known {
 		return page, nil

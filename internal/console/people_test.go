@@ -1,12 +1,17 @@
 package console_test
 
 import (
+	"fmt"
 	"html"
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"counterfoil/audit"
+	"counterfoil/audit/pglog"
 )
 
 func (s *site) page(path string) string {
@@ -113,4 +118,61 @@ func TestWhoSawWhomCountsEveryPair(t *testing.T) {
 	}
 	s.expect(http.StatusBadRequest, "GET", "/who?q=nonsense", nil)
 	s.expect(http.StatusBadRequest, "GET", "/people?q=nonsense", nil)
+}
+
+// CON-05: there is no ceiling and no offset; each page goes on where the last one ended, and the counts are of the whole period.
+func TestOnePagesThroughAllPairs(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	var drafts []pglog.Draft
+	for i := range 2 * 120 {
+		ref := func(n int) string { return fmt.Sprintf("%c%c34567234567234", 'a'+n/26, 'a'+n%26) }
+		drafts = append(drafts, pglog.Draft{Entry: audit.Entry{Kind: audit.Disclosure, Action: "introduce_visitor_to_agent", Decision: audit.DecisionAllow, Rule: "converse.agent",
+			Actor: audit.Party{Kind: "agent", Ref: ref(i % 3)}, Subject: audit.Party{Kind: "visitor", Ref: ref(10 + i%120)}, Audience: "agent", Policy: "p"}})
+	}
+	_, err := s.Log.Append(t.Context(), s.Organisation.ID, drafts...)
+	must(t, err)
+	s.setUp()
+	s.signIn()
+	row := regexp.MustCompile(`(?s)<th scope="row" class="ref"><a href="/people/(\w+)">[^<]*</a></th>\s*<td class="ref"><a href="/people/(\w+)">[^<]*</a></td>\s*<td class="n"><a href="[^"]+" aria-label="(\d+): `)
+	next := regexp.MustCompile(`<a rel="next" href="([^"]+)"`)
+	seen, sum, pages := map[string]bool{}, 0, 0
+	for at := "/who"; at != ""; pages++ {
+		page := s.page(at)
+		for _, found := range row.FindAllStringSubmatch(page, -1) {
+			if seen[found[1]+found[2]] {
+				t.Errorf("%s and %s come twice", found[1], found[2])
+			}
+			seen[found[1]+found[2]] = true
+			n, err := strconv.Atoi(found[3])
+			must(t, err)
+			sum += n
+		}
+		if e := s.last(); e.Action != "console.who" || (e.Facts["place"] != "") != (pages > 0) {
+			t.Errorf("%+v", e.Facts)
+		}
+		at = ""
+		if more := next.FindStringSubmatch(page); more != nil {
+			at = html.UnescapeString(more[1])
+		}
+	}
+	if len(seen) != 120 || sum != 240 || pages != 3 {
+		t.Errorf("%d pairs of %d records on %d pages", len(seen), sum, pages)
+	}
+	s.expect(http.StatusBadRequest, "GET", "/who?place=x", nil)
+}
+
+func TestARuleThatDeniedIsFoundAndWhatElseWasTypedIsNotRecorded(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.setUp()
+	s.signIn()
+	for filter, want := range map[string]struct {
+		n        int
+		recorded string
+	}{"rule:default.deny": {7, "rule:default.deny"}, "-rule:default.deny kind:denial": {0, "-rule:default.deny kind:denial"}, "rule:vera": {0, "rule:nothing"}} {
+		seqs, _ := s.shownBy(filter)
+		if e := s.last(); len(seqs) != want.n || e.Facts["filter"] != want.recorded {
+			t.Errorf("%s finds %d and is recorded as %q", filter, len(seqs), e.Facts["filter"])
+		}
+	}
 }

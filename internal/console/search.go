@@ -176,84 +176,33 @@ func stretchOf(window time.Duration) time.Duration {
 	return 7 * 24 * time.Hour
 }
 
-// count makes the strip. Whole days of what is searched by action and decision alone were counted when they became searchable; the
-// rest is counted now, up to a bound.
+// count makes the strip. What was counted when it became searchable is read off the hours and days; the rest is counted now, up to a bound.
 func (s *Server) count(ctx context.Context, lang string, admin principal.Admin, f search) (strip, error) {
 	since, until := f.window()
 	step := stretchOf(until.Sub(since))
 	counts := make(map[time.Time]map[string]int64)
 	out := strip{Width: stripWidth, Height: stripHeight}
-	add := func(at time.Time, decision string, n int64) {
-		at = at.UTC().Truncate(step)
-		if counts[at] == nil {
-			counts[at] = make(map[string]int64)
+	for _, q := range f.queries {
+		if !since.Before(until) {
+			break
 		}
-		counts[at][cmp.Or(decision, "none")] += n
-		out.Total += n
-	}
-	exact := func(from, to time.Time) error {
-		for _, q := range f.queries {
-			if !from.Before(to) {
-				return nil
-			}
-			q.Since, q.Until = from, to
-			stretches, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, min(step, 24*time.Hour), countedAtMost) // weeks begin on Mondays here and not there
-			if err != nil {
-				return err
-			}
-			var n int64
-			for _, x := range stretches {
-				add(x.Start, x.Decision, x.N)
-				n += x.N
-			}
-			out.AtLeast = out.AtLeast || n == countedAtMost
-		}
-		return nil
-	}
-	var err error
-	if step < 24*time.Hour || !countedByDay(f.queries) {
-		err = exact(since, until)
-	} else {
-		const day = 24 * time.Hour
-		first, last := since.Add(day-1).Truncate(day), until.Truncate(day)
-		if until.After(f.now) { // of today all that is there
-			last = last.Add(day)
-		}
-		var days []pglog.Count
-		if days, err = s.cfg.Log.Days(ctx, admin.Organisation(), first, last); err != nil {
+		q.Since, q.Until = since, until
+		stretches, more, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, min(step, 24*time.Hour), countedAtMost) // weeks begin on Mondays here and not there
+		if err != nil {
 			return out, err
 		}
-		for _, d := range days {
-			if slices.ContainsFunc(f.queries, func(q pglog.Query) bool { return answers(q, d) }) {
-				add(d.Day, d.Decision, d.N)
+		for _, x := range stretches {
+			at := x.Start.UTC().Truncate(step)
+			if counts[at] == nil {
+				counts[at] = make(map[string]int64)
 			}
+			counts[at][cmp.Or(x.Decision, "none")] += x.N
+			out.Total += x.N
 		}
-		if err = exact(since, first); err == nil {
-			if last.Before(since) {
-				last = since
-			}
-			err = exact(last, until)
-		}
-	}
-	if err != nil {
-		return out, err
+		out.AtLeast = out.AtLeast || more
 	}
 	out.draw(lang, f, counts, since, until, step)
 	return out, nil
-}
-
-// countedByDay reports whether the counts of days tell what queries find.
-func countedByDay(queries []pglog.Query) bool {
-	return !slices.ContainsFunc(queries, func(q pglog.Query) bool {
-		return q.Kind != "" || q.Actor != "" || q.Subject != "" || q.Conversation != "" || q.Address != "" || q.AddressNet != "" ||
-			slices.ContainsFunc(q.Not, func(t pglog.Term) bool { return t.Column != filter.Action && t.Column != filter.Decision })
-	})
-}
-
-func answers(q pglog.Query, c pglog.Count) bool {
-	decision := cmp.Or(c.Decision, pglog.Undecided)
-	return (q.Action == "" || q.Action == c.Action) && (q.Decision == "" || q.Decision == decision) &&
-		!slices.Contains(q.Not, pglog.Term{Column: filter.Action, Value: c.Action}) && !slices.Contains(q.Not, pglog.Term{Column: filter.Decision, Value: decision})
 }
 
 // outcomes are the decisions, in the order in which they are drawn from the bottom up: what is rare lies at the bottom.
@@ -309,39 +258,40 @@ func stretchName(lang string, at time.Time, step time.Duration) string {
 	return longDate(lang, at) + ", " + at.Format("15:04")
 }
 
-// hidden counts the readings that a search hides.
-func (s *Server) hidden(ctx context.Context, lang string, admin principal.Admin, f search) (n int64, atLeast bool, err error) {
-	if !f.hiding {
+// hidden counts the readings that a search hides: what it would find more with them than the strip has without.
+func (s *Server) hidden(ctx context.Context, admin principal.Admin, f search, shown strip) (n int64, atLeast bool, err error) {
+	since, until := f.window()
+	if !f.hiding || !since.Before(until) {
 		return 0, false, nil
 	}
-	only := f
-	only.queries = nil
+	count := func(q pglog.Query, atMost int) error {
+		q.Since, q.Until = since, until
+		stretches, more, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, 24*time.Hour, atMost)
+		for _, x := range stretches {
+			n += x.N
+		}
+		atLeast = atLeast || more
+		return err
+	}
+	var all []pglog.Query
 	for _, q := range f.queries {
 		q.Not = slices.DeleteFunc(slices.Clone(q.Not), func(t pglog.Term) bool { return t.Column == filter.Action && slices.Contains(readings, t.Value) })
-		if f.sought.IsZero() { // all there are, as the list has no end either
-			q.Since = time.Time{}
-		}
-		for _, action := range readings {
-			q.Action = action
-			only.queries = append(only.queries, q)
-		}
-	}
-	if countedByDay(only.queries) {
-		counted, err := s.count(ctx, lang, admin, only)
-		return counted.Total, counted.AtLeast, err
-	}
-	since, until := f.window()
-	for _, q := range only.queries {
-		q.Since, q.Until = since, until
-		stretches, err := s.cfg.Log.Times(ctx, admin.Organisation(), q, 7*24*time.Hour, 1000)
-		if err != nil {
+		all = append(all, q)
+		if err := count(q, countedAtMost); err != nil {
 			return 0, false, err
 		}
-		var sum int64
-		for _, x := range stretches {
-			sum += x.N
+	}
+	if n -= shown.Total; !atLeast && !shown.AtLeast {
+		return n, false, nil
+	}
+	n, atLeast = 0, false
+	for _, q := range all { // more than are counted one by one, so the readings are by themselves
+		for _, action := range readings {
+			q.Action = action
+			if err := count(q, 1000); err != nil {
+				return 0, false, err
+			}
 		}
-		n, atLeast = n+sum, atLeast || sum == 1000
 	}
 	return n, atLeast, nil
 }

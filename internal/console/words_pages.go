@@ -49,7 +49,7 @@ var pageWords = map[string][2]string{
 	"emptySearch":    {"No record answers this. Look further back with since:, or take a term away.", "Aucun enregistrement ne répond. Remontez plus loin avec since:, ou retirez un terme."},
 	"asPage":         {"Open as a page", "Ouvrir comme page"},
 
-	"filter_unknown_key": {"This is no key. Keys are actor, subject, person, conversation, action, decision, kind, ip, since and until.", "Ce n’est pas une clé. Les clés sont actor, subject, person, conversation, action, decision, kind, ip, since et until."},
+	"filter_unknown_key": {"This is no key. Keys are actor, subject, person, conversation, action, decision, kind, rule, ip, since and until.", "Ce n’est pas une clé. Les clés sont actor, subject, person, conversation, action, decision, kind, rule, ip, since et until."},
 	"filter_bad_value":   {"This is no value of this key. People are written as their handle, addresses whole or as /24 or /48.", "Ce n’est pas une valeur de cette clé. Une personne s’écrit par sa référence, une adresse en entier ou en /24 ou /48."},
 	"filter_bad_moment":  {"This is no time. Write 2026-11-24, 2026-11-24T10:00Z, or a span back from now such as -24h or -7d.", "Ce n’est pas une date. Écrivez 2026-11-24, 2026-11-24T10:00Z, ou une durée passée telle que -24h ou -7d."},
 	"filter_no_value":    {"A value is missing here.", "Il manque une valeur ici."},
@@ -94,14 +94,12 @@ var pageWords = map[string][2]string{
 	"trend":        {"Trend", "Évolution"},
 	"first":        {"First", "Premier"},
 	"last":         {"Last", "Dernier"},
-	"partly":       {"Counted are the newest %s records of this period. Narrow the period or add a term to count all.", "Le décompte porte sur les %s enregistrements les plus récents de la période. Réduisez-la ou ajoutez un terme pour tout compter."},
 	"emptyPeople":  {"Nobody was asked for in this period. Choose a longer one.", "Personne n’a été demandé durant cette période. Choisissez-en une plus longue."},
 	"noPerson":     {"The log knows nobody of this reference", "Le journal ne connaît personne sous cette référence"},
 	"noPersonText": {"References have sixteen characters. Open a person from the list of people.", "Une référence compte seize caractères. Ouvrez une personne depuis la liste."},
 	"timesAbout":   {"times asked about", "demandes à son sujet"},
 	"timesAsked":   {"times asking", "demandes de sa part"},
 	"timesDenied":  {"of those about him denied", "refus parmi celles à son sujet"},
-	"personPartly": {"Counted are the newest 20,000 records of this person.", "Le décompte porte sur les 20 000 enregistrements les plus récents de cette personne."},
 	"byOthers":     {"Who asked about him", "Qui a demandé ses données"},
 	"ofOthers":     {"Whom he asked about", "De qui il a demandé les données"},
 	"latest":       {"The latest records", "Les derniers enregistrements"},
@@ -109,9 +107,9 @@ var pageWords = map[string][2]string{
 
 	// Who saw whom
 	"who":      {"Who saw whom", "Qui a vu qui"},
-	"whoLead":  {"How often each person asked for each other, why, and with which answer.", "Combien de fois chacun a demandé chacun, pourquoi, et avec quelle réponse."},
-	"matrix":   {"Those with most records", "Ceux qui ont le plus d’enregistrements"},
-	"pairs":    {"Every pair", "Toutes les paires"},
+	"whoLead":  {"How often each person asked for each other, why, and with which answer; the latest first.", "Combien de fois chacun a demandé chacun, pourquoi, et avec quelle réponse ; les plus récents d’abord."},
+	"matrix":   {"The pairs below, at a glance", "Les paires ci-dessous, d’un coup d’œil"},
+	"pairs":    {"Pairs, the latest first", "Les paires, les plus récentes d’abord"},
 	"emptyWho": {"Nobody was shown anybody in this period. Choose a longer one.", "Personne n’a vu personne durant cette période. Choisissez-en une plus longue."},
 
 	// Letter

@@ -66,6 +66,7 @@ const (
 	Action       = "action"       // a purpose, or an administrative act
 	Decision     = "decision"     // allow, masked, deny, none
 	Kind         = "kind"         // disclosure, denial, collection, administration
+	Rule         = "rule"         // of the policy, by which something was denied
 	IP           = "ip"           // an address, or its /24 or /48
 	Address      = "address"      // the same by reference
 	Network      = "network"
@@ -74,7 +75,7 @@ const (
 // aliases are other words for keys.
 var aliases = map[string]string{"who": Actor, "about": Subject, "chat": Conversation, "purpose": Action, "outcome": Decision}
 
-var keys = []string{Actor, Subject, Person, Conversation, Action, Decision, Kind, IP, Address, Network, "since", "until"}
+var keys = []string{Actor, Subject, Person, Conversation, Action, Decision, Kind, Rule, IP, Address, Network, "since", "until"}
 
 // choices are the values of keys that have a closed list.
 var choices = map[string][]string{
@@ -445,7 +446,7 @@ func value(key, v string) (string, bool) {
 		return v, beginning.MatchString(v)
 	case Address, Network:
 		return v, reference.MatchString(v)
-	case Action:
+	case Action, Rule:
 		return v, act.MatchString(v)
 	case IP:
 		p, ok := Prefix(v)

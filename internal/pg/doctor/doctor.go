@@ -123,7 +123,7 @@ func grantee(detail string) string {
 func months(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
 	rows, err := conn.Query(ctx, `select to_char(m, 'YYYY-MM') from generate_series(0, 1) as i
 		cross join lateral (select date_trunc('month', now() at time zone 'UTC') + make_interval(months => i) as m) m
-		where to_regclass('audit.record_' || to_char(m, 'YYYY_MM')) is null or to_regclass('audit.search_' || to_char(m, 'YYYY_MM')) is null`)
+		where to_regclass('audit.record_' || to_char(m, 'YYYY_MM')) is null or to_regclass('audit.search_' || to_char(m, 'YYYY_MM')) is null or to_regclass('audit.asked_' || to_char(m, 'YYYY_MM')) is null`)
 	return each(rows, err, func(month string) {
 		r.found(name, "select access.ensure_months(); a running service does it each minute, so look why it does not", "there is no table for the records of %s", month)
 	})
