@@ -468,6 +468,7 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 		ofJobs := in.Purpose == ArchiveConversation || in.Purpose == ApplyRetention || in.Purpose == ScanForCanaries
 		shown := in.Purpose == RevealToAdmin || in.Purpose == ReadTranscript || in.Purpose == BreakGlass
 		changes := in.Actor.Kind == "admin" && in.Purpose != ReadAuditLog && in.Purpose != HandleRequest
+		governed := in.Actor.Kind == "admin" && (in.Purpose == ControlData || in.Purpose == EraseData || in.Purpose == EraseOrganisation)
 		consented := in.Purpose == ApproveBreakGlass || in.Purpose == ApproveChange
 		switch {
 		case in.Actor.Organisation == "" || in.Actor.Organisation != in.Subject.Organisation:
@@ -486,13 +487,15 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			return f.Method != "password" && f.AgeSeconds >= 0 && f.AgeSeconds <= 300 && f.For == string(in.Purpose)
 		}):
 			t.Errorf("%+v: shown or changed without a fresh factor for it", in)
-		case (shown || consented) && !in.Justification:
+		case governed && !slices.Contains(in.Actor.Roles, "privacy_officer"):
+			t.Errorf("%+v: what is kept was controlled by somebody else", in)
+		case (shown || consented || governed) && !in.Justification:
 			t.Errorf("%+v: allowed without a justification", in)
 		case in.Subject.Restricted && !administrative && in.Purpose != BreakGlass && in.Purpose != AnswerRequest && in.Actor.Ref != in.Subject.Ref && in.Conversation.ActorIs != "visitor":
 			t.Errorf("%+v: shown to somebody else although it is restricted", in)
 		case in.Purpose == AnswerRequest && (in.Request == "" || in.Request != in.Subject.Ref):
 			t.Errorf("%+v: answered though nobody asked", in)
-		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether) && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
+		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether || in.Purpose == EraseOrganisation) && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
 			t.Errorf("%+v: an emergency that nobody else approved", in)
 		case consented && in.Approval.Actor == in.Actor.Ref:
 			t.Errorf("%+v: he approved himself", in)

@@ -32,6 +32,9 @@ const (
 	EndUserPolicy           Purpose = "end_user_policy"
 	HandleRequest           Purpose = "handle_request"
 	AnswerRequest           Purpose = "answer_request"
+	ControlData             Purpose = "control_data"
+	EraseData               Purpose = "erase_data"
+	EraseOrganisation       Purpose = "erase_organisation"
 )
 
 // Purposes returns every purpose there is.
@@ -41,7 +44,7 @@ func Purposes() []Purpose {
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
-		ChangeTogether, ApproveChange, OwnAccount,
+		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 		EndUserPolicy, HandleRequest, AnswerRequest,
 	}
 }
@@ -99,6 +102,12 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Handle what a person asks about his data", "Traiter ce qu'une personne demande sur ses données"
 	case AnswerRequest:
 		en, fr = "Answer a person who asks about his data", "Répondre à une personne qui demande ses données"
+	case ControlData:
+		en, fr = "Set how long data is kept, and hold it", "Fixer la durée de conservation, et suspendre l'effacement"
+	case EraseData:
+		en, fr = "Erase a person or a conversation", "Effacer une personne ou une conversation"
+	case EraseOrganisation:
+		en, fr = "Erase the organisation, approved by a second person", "Effacer l'organisation, avec l'accord d'une seconde personne"
 	}
 	if lang == "fr" {
 		return fr
@@ -147,6 +156,8 @@ type Input struct {
 	Justification bool     `json:"justification"` // a written one was given; its text is no part of the question
 	Approval      Approval `json:"approval"`      // zero where nobody approved and nothing is to be approved
 	Request       string   `json:"request"`       // reference of the subject that an open request of a person covers; empty without one
+
+	Retention Retention `json:"retention"` // what is to be kept how long, where that is the question
 }
 
 // Actor is who asks.
@@ -201,6 +212,12 @@ type Organisation struct {
 	Limits            Limits `json:"limits"`              // its own; those it is to have where that is the question
 }
 
+// Retention is how long a class of data is to be kept.
+type Retention struct {
+	Class string `json:"class"` // transcript, visitor, agent, conversation, session, reason, backup; empty where that is not the question
+	Days  int    `json:"days"`
+}
+
 // Limits are disclosures within an hour to one actor of a kind; 0 where the
 // organisation has no number of its own.
 type Limits struct {
@@ -241,5 +258,6 @@ func closed() map[string][]string {
 		"conversation.state":      {"", "waiting", "active", "closed", "offline"},
 		"conversation.actor_is":   parts,
 		"conversation.subject_is": parts,
+		"retention.class":         {"", "transcript", "visitor", "agent", "conversation", "session", "reason", "backup"},
 	}
 }

@@ -149,6 +149,22 @@ func bases(purpose Purpose) []base {
 		return []base{approved("m2", "m1", ask("a security administrator, approved by somebody else", admin("security_admin"), "console", nothing, Conversation{}))}
 	case ApproveChange:
 		return []base{approved("", "m2", ask("an approver, for somebody else", admin("approver"), "console", nothing, Conversation{}))}
+	case ControlData:
+		set := justified(ask("a privacy officer, how long to keep transcripts", admin("privacy_officer"), "console", nothing, Conversation{}))
+		set.in.Retention = Retention{"transcript", 400}
+		return []base{
+			set,
+			justified(ask("a privacy officer, about a visitor", admin("privacy_officer"), "console", aVisitor, Conversation{})),
+			ask("the operator", operator, "service", nothing, Conversation{}),
+		}
+	case EraseData:
+		return []base{
+			justified(ask("a privacy officer, about a visitor", admin("privacy_officer"), "console", aVisitor, Conversation{})),
+			ask("a visitor about himself", visitor, "visitor", aVisitor, Conversation{}),
+			ask("the operator, about a conversation", operator, "service", aChat, Conversation{}),
+		}
+	case EraseOrganisation:
+		return []base{approved("m2", "m1", ask("a privacy officer, approved by somebody else", admin("privacy_officer"), "console", nothing, Conversation{}))}
 	case OwnAccount:
 		return []base{ask("an auditor", admin("auditor"), "console", nothing, Conversation{})}
 	case EndUserPolicy:
@@ -281,6 +297,13 @@ func dimensions() []dimension {
 		}})
 	}
 
+	kept := dimension{name: "retention"}
+	for _, class := range append(lists["retention.class"], "other") {
+		for _, days := range []int{0, 1, 29, 30, 89, 90, 400, 3650, 3651, 36500} {
+			kept.changes = append(kept.changes, change{fmt.Sprintf("%s %d", cmp.Or(class, "none"), days), func(in *Input) { in.Retention = Retention{class, days} }})
+		}
+	}
+
 	return []dimension{
 		fields,
 		set("actor", lists["actor.kind"], func(in *Input) *string { return &in.Actor.Kind }),
@@ -332,6 +355,7 @@ func dimensions() []dimension {
 		}},
 		recent,
 		limits,
+		kept,
 	}
 }
 

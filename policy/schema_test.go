@@ -104,6 +104,7 @@ func TestInputReachesOPAAsItsJSON(t *testing.T) {
 			Organisation: Organisation{ShareVisitorEmail: true, NameInChannel: true},
 
 			Justification: true, Approval: Approval{By: "b", Actor: "a", Subject: "s", ExpiresInSeconds: 3600}, Request: "s",
+			Retention: Retention{Class: "visitor", Days: 90},
 		},
 		"an empty one": {
 			Actor:        Actor{Roles: []string{}, Factors: []Factor{}},

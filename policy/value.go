@@ -26,6 +26,9 @@ func (in *Input) bounded() error {
 	if l := in.Organisation.Limits; min(l.Visitor, l.Agent, l.Channel, l.Admin, l.Operator, l.Job) < 0 {
 		return errors.New("organisation.limits: below zero")
 	}
+	if in.Retention.Days < 0 {
+		return errors.New("retention.days: below zero")
+	}
 	for i := 1; i < len(in.Fields); i++ {
 		if in.Fields[i-1] >= in.Fields[i] {
 			return errors.New("fields: not sorted, or one twice")
@@ -37,7 +40,7 @@ func (in *Input) bounded() error {
 		string(in.Purpose), in.Audience,
 		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
 		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
-		in.Approval.By, in.Approval.Actor, in.Approval.Subject, in.Request,
+		in.Approval.By, in.Approval.Actor, in.Approval.Subject, in.Request, in.Retention.Class,
 	} {
 		long = long || len(s) > maxText
 	}
@@ -98,6 +101,9 @@ var (
 	keyLimits            = ast.StringTerm("limits")
 	keyRestricted        = ast.StringTerm("restricted")
 	keyRequest           = ast.StringTerm("request")
+	keyRetention         = ast.StringTerm("retention")
+	keyClass             = ast.StringTerm("class")
+	keyDays              = ast.StringTerm("days")
 
 	// shared holds a term for every value of a closed list.
 	shared = func() map[string]*ast.Term {
@@ -172,6 +178,13 @@ func (a Approval) term() *ast.Term {
 	)
 }
 
+// noRetention is the term of the zero Retention, which all questions but those about it have.
+var noRetention = Retention{}.term()
+
+func (r Retention) term() *ast.Term {
+	return ast.ObjectTerm(ast.Item(keyClass, word(r.Class)), ast.Item(keyDays, ast.InternedTerm(r.Days)))
+}
+
 // noConversation is the term of the zero Conversation, which every question of the console has.
 var noConversation = Conversation{}.term()
 
@@ -224,6 +237,10 @@ func (in *Input) value() ast.Value {
 	if in.Approval != (Approval{}) {
 		approval = in.Approval.term()
 	}
+	retention := noRetention
+	if in.Retention != (Retention{}) {
+		retention = in.Retention.term()
+	}
 	conversation := noConversation
 	if in.Conversation != (Conversation{}) {
 		conversation = in.Conversation.term()
@@ -257,5 +274,6 @@ func (in *Input) value() ast.Value {
 		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
 		ast.Item(keyApproval, approval),
 		ast.Item(keyRequest, word(in.Request)),
+		ast.Item(keyRetention, retention),
 	)
 }

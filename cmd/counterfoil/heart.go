@@ -24,6 +24,7 @@ import (
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
+	"counterfoil/internal/control"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/pg"
 	"counterfoil/internal/pg/cluster"
@@ -47,6 +48,9 @@ type heart struct {
 
 	publishers publish.Publishers
 	policies   *policies
+
+	control *control.Desk // once it is opened
+	eraser  *pgxpool.Pool
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -68,7 +72,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.egress(uuid)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.open_erasures()') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -133,7 +137,7 @@ func (h *heart) agree(ctx context.Context, all []chat.Organisation) error {
 		return fmt.Errorf("%s: %w; put the right one back, or install this one with `counterfoil migrate --replace-decision-key` as a superuser of the database", keyFile(h.config, decisionKeyName), err)
 	}
 	for _, o := range all {
-		if _, err := h.gate.Reference(ctx, o.ID, o.ID); err != nil {
+		if _, err := h.gate.Reference(ctx, o.ID, o.ID); err != nil && !errors.Is(err, access.ErrErased) {
 			return fmt.Errorf("the key-encryption key %s does not open the data of organisation %s: %w", h.config.KEKFile, o.ID, err)
 		}
 		head, err := h.log.Head(ctx, o.ID)

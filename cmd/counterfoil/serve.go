@@ -203,6 +203,10 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	if err := s.heart.openControl(ctx); err != nil {
+		return err
+	}
+	s.onStop(s.heart.closeControl)
 	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
 	if err != nil {
 		return err
@@ -439,7 +443,7 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs() []jobs.Job {
-	return nil
+	return s.heart.controlJobs()
 }
 
 // index makes records searchable soon after they were made.

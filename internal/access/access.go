@@ -113,7 +113,8 @@ type question struct {
 	action      string            // name of an administrative act; otherwise the purpose is the action
 	facts       map[string]string // further facts of an administrative act
 	grounds     Grounds
-	messages    int // for message bodies: up to which event
+	retention   policy.Retention // that is to be, where that is the question
+	messages    int              // for message bodies: up to which event
 	valid       time.Duration
 }
 

@@ -21,6 +21,7 @@ import (
 const (
 	ForBreakGlass = "break_glass" // that somebody sees one person
 	ForAllowlist  = "allowlist"   // a change that would shut its maker out
+	ForErasure    = "erasure"     // that all an organisation has is erased
 )
 
 // The decisions on what was asked.

@@ -52,6 +52,7 @@ func (q question) input(refs references, recent int) policy.Input {
 			NameInChannel:     q.scene.Settings.NameInChannel,
 			Limits:            policy.Limits(q.scene.Settings.Limits),
 		},
+		Retention: q.retention,
 	}
 }
 
@@ -142,6 +143,8 @@ const (
 	factApprovalExpiration = "approval.expires_in_seconds"
 	factRestricted         = "subject.restricted"
 	factCovers             = "request.covers"
+	factRetentionClass     = "retention.class"
+	factRetentionDays      = "retention.days"
 )
 
 func factsOf(in policy.Input, action string) map[string]string {
@@ -154,6 +157,7 @@ func factsOf(in policy.Input, action string) map[string]string {
 		factJustification: truth(in.Justification),
 		factApprovalBy:    in.Approval.By, factApprovalActor: in.Approval.Actor, factApprovalSubject: in.Approval.Subject, factApprovalExpiration: number(in.Approval.ExpiresInSeconds),
 		factRestricted: truth(in.Subject.Restricted), factCovers: in.Request,
+		factRetentionClass: in.Retention.Class, factRetentionDays: number(in.Retention.Days),
 	}
 	factors := make([]string, len(in.Actor.Factors))
 	for i, f := range in.Actor.Factors {
@@ -221,7 +225,8 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		Approval: policy.Approval{
 			By: e.Facts[factApprovalBy], Actor: e.Facts[factApprovalActor], Subject: e.Facts[factApprovalSubject], ExpiresInSeconds: r.number(factApprovalExpiration),
 		},
-		Request: e.Facts[factCovers],
+		Request:   e.Facts[factCovers],
+		Retention: policy.Retention{Class: e.Facts[factRetentionClass], Days: r.number(factRetentionDays)},
 	}
 	if in.Actor.Organisation == "-" {
 		in.Actor.Organisation = ""

@@ -77,7 +77,7 @@ func TestEveryQuestionIsReadBackFromItsRecord(t *testing.T) {
 		}
 		slices.Sort(in.Fields)
 		in.Fields = slices.Compact(in.Fields)
-		in.Actor.Recent = max(in.Actor.Recent, 0)
+		in.Actor.Recent, in.Retention.Days = max(in.Actor.Recent, 0), max(in.Retention.Days, 0)
 		for l, n := &in.Organisation.Limits, 0; n < 6; n++ {
 			of := []*int{&l.Visitor, &l.Agent, &l.Channel, &l.Admin, &l.Operator, &l.Job}[n]
 			*of = max(*of, 0)

@@ -117,10 +117,6 @@ func New(pool *pgxpool.Pool, logger *slog.Logger, all ...Job) (*Worker, error) {
 
 // Run works until ctx ends, then lets what runs finish for a few seconds.
 func (w *Worker) Run(ctx context.Context) error {
-	if len(w.every) == 0 {
-		<-ctx.Done()
-		return nil
-	}
 	if err := w.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("start job queue: %w", err)
 	}

@@ -65,9 +65,10 @@ func layers() map[string]ours {
 		"audit/publish":   {3, "audit audit/pglog"},
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
-		"internal/demo":   {4, "audit internal/access policy"},
-		"internal/relay":  {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
-		"internal/signin": {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
+		"internal/control": {4, "internal/access internal/principal policy"},
+		"internal/demo":    {4, "audit internal/access policy"},
+		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
+		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
 		"internal/subject": {4, "audit audit/pglog internal/access internal/chat internal/principal policy"},
 
@@ -76,7 +77,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/subject internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -94,7 +95,7 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/demo internal/jobs internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/control internal/demo internal/jobs internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
 			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                     {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                  {"internal/access/euii", "only to refuse being an SQL argument"},

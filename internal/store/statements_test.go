@@ -124,7 +124,7 @@ func statements(t *testing.T, dir string) []statement {
 }
 
 // offline are the statements that others than the service run: a superuser who brings the schema up to date, and the role of retention.
-var offline = []string{"pglog sqlInstallKey", "pglog sqlKeyInstalled", "pglog sqlPrune", "pglog sqlDropEmptyMonths"}
+var offline = []string{"pglog sqlInstallKey", "pglog sqlKeyInstalled", "pglog sqlPrune", "pglog sqlDropEmptyMonths", "control sqlEraseSome", "control sqlApplyRetention"}
 
 // Planning a statement as the service's role checks its tables, columns, types and rights, and that of its functions,
 // without running it.
@@ -142,7 +142,7 @@ func TestEveryStatementFitsTheSchemaAndTheServicesRights(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{".", "../access", "../../audit/pglog", "../signin", "../totp"} {
+	for _, dir := range []string{".", "../access", "../../audit/pglog", "../signin", "../totp", "../control"} {
 		all := statements(t, dir)
 		if len(all) == 0 {
 			t.Errorf("%s has %d statements in a form this test reads", dir, len(all))
@@ -195,7 +195,7 @@ func TestTheCheckOfStatementsFindsMissingRights(t *testing.T) {
 }
 
 // schemas are those with tables of ours.
-const schemas = `array['chat', 'euii', 'audit', 'access', 'console', 'jobs', 'auditor']`
+const schemas = `array['chat', 'euii', 'audit', 'access', 'console', 'control', 'jobs', 'auditor']`
 
 // rows runs a query as superuser and gives each row as its values joined by blanks.
 func rows(t *testing.T, conn *pgx.Conn, sql string) []string {

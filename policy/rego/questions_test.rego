@@ -14,6 +14,7 @@ nobody := {
 	"justification": false,
 	"approval": {"by": "", "actor": "", "subject": "", "expires_in_seconds": 0},
 	"request": "",
+	"retention": {"class": "", "days": 0},
 }
 
 visitor_of_agent := object.union(nobody, {

@@ -298,7 +298,7 @@ func each(rows pgx.Rows, err error, f func(string)) error {
 }
 
 // ours are the schemas whose every object is made by the migrations.
-const ours = "'chat', 'euii', 'audit', 'access', 'console', 'jobs', 'auditor', 'counterfoil'"
+const ours = "'chat', 'euii', 'audit', 'access', 'console', 'control', 'jobs', 'auditor', 'counterfoil'"
 
 // Catalog lists what of a database decides who may do what: one object a line, sorted, with monthly tables as one. A function's
 // body and a trigger's definition are in it by their hash.
