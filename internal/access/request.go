@@ -19,17 +19,17 @@ import (
 
 // What a person may ask about the data that is kept of him.
 const (
-	ForAccess        = "access"        // a copy, and who was shown it
-	ForPortability   = "portability"   // a copy that programs read
-	ForRectification = "rectification" // that it be corrected
-	ForRestriction   = "restriction"   // that it be kept and shown to nobody
-	ForObjection     = "objection"     // that it not be used
-	ForErasure       = "erasure"       // that it be erased
+	AsksAccess        = "access"        // a copy, and who was shown it
+	AsksPortability   = "portability"   // a copy that programs read
+	AsksRectification = "rectification" // that it be corrected
+	AsksRestriction   = "restriction"   // that it be kept and shown to nobody
+	AsksObjection     = "objection"     // that it not be used
+	AsksErasure       = "erasure"       // that it be erased
 )
 
 // RequestKinds are what may be asked.
 func RequestKinds() []string {
-	return []string{ForAccess, ForPortability, ForRectification, ForRestriction, ForObjection, ForErasure}
+	return []string{AsksAccess, AsksPortability, AsksRectification, AsksRestriction, AsksObjection, AsksErasure}
 }
 
 // How a request came, and how it was established who asks.

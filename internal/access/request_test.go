@@ -97,7 +97,7 @@ func TestARequestIsCarriedOnOnceAndOnRecord(t *testing.T) {
 	s := newScene(t, relaytest.Options{})
 	ctx, organisation := t.Context(), s.Organisation.ID
 	operator := principal.NewOperator(organisation, "olga")
-	n := access.NewRequest{Kind: access.ForAccess, SubjectKind: "visitor", Subject: s.Session.Visitor, Source: "widget", Identification: access.ByToken, Language: "en"}
+	n := access.NewRequest{Kind: access.AsksAccess, SubjectKind: "visitor", Subject: s.Session.Visitor, Source: "widget", Identification: access.ByToken, Language: "en"}
 	id, err := s.Gate.OpenRequest(ctx, s.visitor(), n)
 	must(t, err)
 	if again, err := s.Gate.OpenRequest(ctx, s.visitor(), n); err != nil || again != id {

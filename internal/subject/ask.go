@@ -20,14 +20,14 @@ func (d Desk) Ask(ctx context.Context, who principal.Principal, p Person, kind, 
 		return d.lift(ctx, who, p)
 	}
 	id, err := d.Gate.OpenRequest(ctx, who, access.NewRequest{Kind: kind, SubjectKind: p.Kind, Subject: p.ID, Source: source, Identification: identification, Language: language})
-	if err != nil || kind != access.ForRestriction && kind != access.ForObjection {
+	if err != nil || kind != access.AsksRestriction && kind != access.AsksObjection {
 		return err
 	}
 	r, _, err := d.Gate.Request(ctx, p.Organisation, id)
 	if err != nil {
 		return err
 	}
-	if err := d.Restrict(ctx, who, r, true, access.Justification{}); err != nil || kind == access.ForObjection {
+	if err := d.Restrict(ctx, who, r, true, access.Justification{}); err != nil || kind == access.AsksObjection {
 		return err
 	}
 	return d.Gate.StepRequest(ctx, who, r, access.Answered, "", access.Justification{})
@@ -55,7 +55,7 @@ func (d Desk) lift(ctx context.Context, who principal.Principal, p Person) error
 		return err
 	}
 	for _, r := range before {
-		if r.Open() && (r.Kind == access.ForObjection || r.Kind == access.ForRestriction) {
+		if r.Open() && (r.Kind == access.AsksObjection || r.Kind == access.AsksRestriction) {
 			if err := d.Gate.StepRequest(ctx, who, r, access.TakenBack, "", access.Justification{}); err != nil && !errors.Is(err, access.ErrSettled) {
 				return err
 			}
@@ -66,7 +66,7 @@ func (d Desk) lift(ctx context.Context, who principal.Principal, p Person) error
 
 // Correct keeps what a person says of himself in place of what was kept, and notes that he asked for it.
 func (d Desk) Correct(ctx context.Context, who principal.Principal, c access.Collector, scene access.Scene, p Person, row uuid.UUID, source, identification, language string, fields ...access.Field) error {
-	id, err := d.Gate.OpenRequest(ctx, who, access.NewRequest{Kind: access.ForRectification, SubjectKind: p.Kind, Subject: p.ID, Source: source, Identification: identification, Language: language})
+	id, err := d.Gate.OpenRequest(ctx, who, access.NewRequest{Kind: access.AsksRectification, SubjectKind: p.Kind, Subject: p.ID, Source: source, Identification: identification, Language: language})
 	if err != nil {
 		return err
 	}

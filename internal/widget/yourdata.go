@@ -143,7 +143,7 @@ func (s *Server) askAboutYourData(w http.ResponseWriter, r *http.Request, sessio
 		failBody(w, err)
 		return
 	}
-	if !slices.Contains([]string{access.ForRestriction, access.ForObjection, access.ForErasure, subject.Lift}, f["kind"]) || !slices.Contains(chat.Languages(), f["language"]) {
+	if !slices.Contains([]string{access.AsksRestriction, access.AsksObjection, access.AsksErasure, subject.Lift}, f["kind"]) || !slices.Contains(chat.Languages(), f["language"]) {
 		web.Problem(w, http.StatusBadRequest, "invalid", "kind must be restriction, lift, objection or erasure, and language en or fr")
 		return
 	}
