@@ -124,8 +124,9 @@ comment on column chat.download.subject_id is 'Whose data it leads to.';
 comment on column chat.download.language is 'Language in which he reads it.';
 comment on column chat.download.expires_at is 'End.';
 
-grant select, insert, update on chat.request, chat.request_step to counterfoil_access;
+grant select, insert, update, delete on chat.request, chat.request_step to counterfoil_access;
 grant select, insert, delete on chat.download to counterfoil_access;
+grant select, delete on chat.notice, chat.acceptance to counterfoil_access;
 
 do $$
 declare t text;
@@ -137,6 +138,9 @@ begin
   end loop;
   foreach t in array array['notice','acceptance'] loop
     execute format('create policy own_organisation on chat.%I to counterfoil_service using (organisation_id = access.organisation()) with check (organisation_id = access.organisation())', t);
+  end loop;
+  foreach t in array array['notice','acceptance'] loop
+    execute format('create policy functions on chat.%I to counterfoil_access using (organisation_id = access.organisation())', t);
   end loop;
   foreach t in array array['request','request_step','download'] loop
     execute format('create policy own_organisation on chat.%I to counterfoil_access using (organisation_id = access.organisation()) with check (organisation_id = access.organisation())', t);
@@ -280,6 +284,27 @@ begin
   end if;
 end $$;
 
+-- Who is erased leaves no link to his data and no restriction of it. What he asked stays without him: that it was answered has to be shown.
+create function access.forget_person() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from chat.download d where d.organisation_id = new.organisation_id and d.subject_id = new.key_id;
+  delete from euii.restriction r where r.organisation_id = new.organisation_id and r.subject_id = new.key_id;
+  return null;
+end $$;
+-- An organisation that is erased leaves neither notices nor requests.
+create function access.forget_requests() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from chat.request_step s where s.organisation_id = new.organisation_id;
+  delete from chat.request r where r.organisation_id = new.organisation_id;
+  delete from chat.download d where d.organisation_id = new.organisation_id;
+  delete from chat.acceptance a where a.organisation_id = new.organisation_id;
+  delete from chat.notice n where n.organisation_id = new.organisation_id;
+  return null;
+end $$;
+revoke all on function access.forget_person(), access.forget_requests() from public;
+grant execute on function access.forget_person() to counterfoil_euii;
+grant execute on function access.forget_requests() to counterfoil_chat;
+
 do $$
 declare f text;
 begin
@@ -291,4 +316,10 @@ begin
     execute format('grant execute on function access.%s to counterfoil_service', f);
   end loop;
 end $$;
+reset role;
+set local role counterfoil_euii;
+create trigger person_is_forgotten after update on euii.key for each row when (new.wrapped is null and old.wrapped is not null) execute function access.forget_person();
+reset role;
+set local role counterfoil_chat;
+create trigger requests_are_forgotten after update on chat.organisation for each row when (new.erased_at is not null and old.erased_at is null) execute function access.forget_requests();
 reset role;
