@@ -83,6 +83,16 @@ type cli struct {
 	Jobs struct {
 		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
 	} `cmd:"" help:"The queue of scheduled and long work."`
+	Logs struct {
+		Status logsStatusCmd `cmd:"" help:"Show how old the operational log is."`
+		Prune  logsPruneCmd  `cmd:"" help:"Remove what is too old there, for a host on which the service does not run."`
+	} `cmd:"" help:"The operational log, no line of which gets a day old."`
+	Canary struct {
+		Scan canaryScanCmd `cmd:"" help:"Plant people who do not exist, and look for them in everything that is written. Looking is recorded too."`
+	} `cmd:"" help:"People who do not exist, whose names may be found nowhere."`
+	Telemetry struct {
+		Dashboard telemetryDashboardCmd `cmd:"" help:"Print a Grafana dashboard of what the service measures."`
+	} `cmd:"" help:"What the service measures of itself."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
 	} `cmd:"" help:"The Teams app."`

@@ -18,7 +18,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
 	"counterfoil/internal/access"
@@ -32,6 +31,7 @@ import (
 	"counterfoil/internal/demo"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/jobs"
+	"counterfoil/internal/oplog"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -70,11 +70,13 @@ func (s serveCmd) Run(a *app) error {
 	if s.Demo {
 		level = slog.LevelWarn
 	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	svc := &service{config: c, egress: a.egress, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	svc := &service{config: c, egress: a.egress, fail: make(chan error, 1)}
 	defer svc.stop()
+	if err := svc.operate(ctx, a, level); err != nil {
+		return err
+	}
 	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
 		return err
 	}
@@ -91,11 +93,14 @@ func (s serveCmd) Run(a *app) error {
 
 // service is the running program. What it started is ended in the opposite order.
 type service struct {
-	config config.Config
-	egress *egress.Register
-	logger *slog.Logger
-	tracer trace.TracerProvider
-	fail   chan error // the first part that ended by itself
+	config    config.Config
+	egress    *egress.Register
+	logger    *slog.Logger
+	tracer    trace.TracerProvider
+	lines     *oplog.Dir
+	telemetry *telemetry.Export
+	tap       *tap       // nil while no telemetry is sent
+	fail      chan error // the first part that ended by itself
 
 	ownerURL string // of the own database; empty over somebody else's
 	heart    *heart
@@ -129,7 +134,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
-	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer); err != nil {
+	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer, s.telemetry.Meters); err != nil {
 		return err
 	}
 	s.onStop(s.heart.close)
@@ -208,6 +213,11 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.closeControl)
+	s.background(s.keepLines)
+	s.background(s.watchCanaries)
+	if err := s.measure(hub.Count); err != nil {
+		return err
+	}
 	var work *jobs.Worker
 	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
 		return work.Enqueue(ctx, kind, organisation, about)

@@ -1,9 +1,20 @@
 package console
 
+// moreWords are those that stand in files of their own.
+var moreWords = []map[string][2]string{
+	pageWords,
+	proofWords,
+	tokenWords,
+	egressWords,
+	countWords,
+	alertWords,
+	operationWords,
+}
+
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords, egressWords, countWords, alertWords, peopleWords} {
+	for _, more := range moreWords {
 		if !ok {
 			both, ok = more[name]
 		}
