@@ -102,7 +102,11 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 	h.log.OnCommit(func(records int, took time.Duration) { meters.Batch(context.Background(), records, took) })
 	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing, Decided: meters.Decision})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now, URL: c.ConsoleURL})
-	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
+	err = errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx))
+	if err == nil {
+		err = h.startPolicy(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, err
 	}

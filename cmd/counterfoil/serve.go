@@ -41,6 +41,7 @@ import (
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 	"counterfoil/internal/widget"
+	"counterfoil/policy"
 )
 
 type serveCmd struct {
@@ -284,12 +285,17 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
 		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
-		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
-		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
-		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
-		VisitorToAdmin:     readers.VisitorToAdmin,     // and a visitor
-		AgentInEmergency:   readers.AgentInEmergency,   // to whom a second person consented sees an agent
-		VisitorInEmergency: readers.VisitorInEmergency, // and a visitor
+		Address:               func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Through:               func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
+		Activation:            console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
+		Scene:                 conversations.Scene,
+		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
+		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
+		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent
+		VisitorInEmergency:    readers.VisitorInEmergency,    // and a visitor
+		AddressToAdmin:        readers.AddressToAdmin,        // from where somebody signed in
+		TranscriptToAdmin:     readers.TranscriptToAdmin,     // who has the role for it reads a conversation
+		TranscriptInEmergency: readers.TranscriptInEmergency, // and so does to whom a second person consented
 	})
 	if err != nil {
 		return err
@@ -460,7 +466,18 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
-	return append(s.heart.controlJobs(), watch.Jobs()...)
+	return append(append(s.heart.controlJobs(), watch.Jobs()...), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
+}
+
+// disableIdle takes away the right to sign in of administrators who have not for long.
+func (s *service) disableIdle(ctx context.Context, _ jobs.Run) error {
+	all, err := s.heart.store.Organisations(ctx)
+	for _, o := range all {
+		if err == nil {
+			_, err = s.heart.desk.DisableIdle(ctx, o.ID)
+		}
+	}
+	return err
 }
 
 // index makes records searchable soon after they were made.

@@ -85,8 +85,8 @@ const (
 // Policy says which policy decides. With nothing set it is the one compiled in; there is always one.
 type Policy struct {
 	Bundle    string // COUNTERFOIL_POLICY_BUNDLE, a directory or a file; signed
-	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle
-	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, never decides
+	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle, and a candidate that is to decide
+	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, and decides only once it was activated
 }
 
 // Bot is the registration of the Teams bot. AppID is empty while Teams is not connected.
@@ -213,7 +213,7 @@ func Load(environ []string) (Config, []Setting, error) {
 		r.fail("KEK_URI", "must be file:PATH")
 	}
 	c.Policy = Policy{r.text("POLICY_BUNDLE", ""), r.text("POLICY_KEY", ""), r.text("POLICY_CANDIDATE", "")}
-	if (c.Policy.Bundle == "") != (c.Policy.KeyFile == "") {
+	if c.Policy.Bundle != "" && c.Policy.KeyFile == "" || c.Policy.KeyFile != "" && c.Policy.Bundle == "" && c.Policy.Candidate == "" {
 		r.fail("POLICY_BUNDLE", "and COUNTERFOIL_POLICY_KEY need each other")
 	}
 	b := &c.Bot
