@@ -182,11 +182,11 @@ func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress 
 	}
 	facts := map[string]string{"erasure.id": id.String(), "erasure.kind": e.Kind, "erasure.subject": e.Subject.String(), "erasure.reference": e.Reference, "erasure.order": strconv.FormatUint(e.Order, 10),
 		"erased.conversations": number(e.Conversations), "erased.messages": number(e.Messages), "erased.fields": number(e.Fields), "erased.keys": number(e.Keys), "erased.others": number(e.Others)}
-	var r Report
-	if err := d.elsewhere(ctx, Subject{Organisation: organisation}, &r); err != nil {
+	until, err := d.Backups(ctx, organisation)
+	if err != nil {
 		return e, err
 	}
-	if until := r.Elsewhere[0].Until; until != nil {
+	if until != nil {
 		facts["erased.backups_until"] = until.UTC().Format(time.RFC3339)
 	}
 	left, err := d.Kept(ctx, Subject{organisation, e.Kind, e.Subject})
