@@ -80,6 +80,11 @@ type cli struct {
 		Sign   policySignCmd   `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
 		Replay policyReplayCmd `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
+	Inventory struct {
+		Show inventoryShowCmd `cmd:"" help:"List every column and file: what it holds, why, and how long."`
+		Ropa inventoryRopaCmd `cmd:"" help:"Write the record of processing activities (GDPR art. 30), in Markdown."`
+		Flow inventoryFlowCmd `cmd:"" help:"Write a picture of the flows of personal data."`
+	} `cmd:"" help:"The inventory of all data that is kept."`
 	Retention struct {
 		Show   retentionShowCmd   `cmd:"" help:"Show how long an organisation keeps what, and what is due."`
 		Set    retentionSetCmd    `cmd:"" help:"Set that, within the bounds of the policy; says what would go."`

@@ -41,6 +41,7 @@ func layers() map[string]ours {
 		"internal/config":                {0, ""},
 		"internal/filter":                {0, ""},
 		"internal/egress":                {0, ""},
+		"internal/inventory":             {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
@@ -51,7 +52,7 @@ func layers() map[string]ours {
 		"internal/jobs":        {1, ""},
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
-		"internal/pg/doctor":   {1, ""},
+		"internal/pg/doctor":   {1, "internal/inventory"},
 		"internal/principal":   {1, "internal/ipallow internal/totp"},
 		"internal/stream":      {1, ""},
 		"internal/telemetry":   {1, ""},
@@ -75,7 +76,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
