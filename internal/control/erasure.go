@@ -74,21 +74,6 @@ func (d *Desk) OrderErasure(ctx context.Context, who principal.Principal, s Subj
 	return d.order(ctx, who, s, o)
 }
 
-// Replay orders anew what was erased after the state that a restored database is in, as the record seq of the log that was published says. The
-// service does it before anything is served.
-func (d *Desk) Replay(ctx context.Context, s Subject, origin string, seq uint64) (Erasure, error) {
-	o := access.Order{Organisation: s.Organisation, Purpose: policy.ApplyRetention, SubjectKind: s.Kind, Subject: s.ID,
-		Facts: map[string]string{"erasure.replayed": fmt.Sprintf("%s/%d", origin, seq)}}
-	if s.Kind == "organisation" {
-		o.SubjectKind, o.Subject = "", uuid.Nil
-	}
-	id, err := d.order(ctx, principal.NewJob(s.Organisation, "retention"), s, o)
-	if err != nil {
-		return Erasure{}, err
-	}
-	return d.Resume(ctx, s.Organisation, id, nil)
-}
-
 func (d *Desk) order(ctx context.Context, who principal.Principal, s Subject, o access.Order) (uuid.UUID, error) {
 	if d.erase == nil {
 		return uuid.Nil, ErrNoEraser

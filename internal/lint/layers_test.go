@@ -66,7 +66,7 @@ func layers() map[string]ours {
 		"audit/publish":   {3, "audit audit/pglog"},
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
-		"internal/control": {4, "internal/access internal/principal policy"},
+		"internal/control": {4, "audit internal/access internal/principal policy"},
 		"internal/demo":    {4, "audit internal/access policy"},
 		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
