@@ -29,6 +29,8 @@ const (
 	ChangeTogether          Purpose = "change_together"
 	ApproveChange           Purpose = "approve_change"
 	OwnAccount              Purpose = "own_account"
+	RaiseAlerts             Purpose = "raise_alerts"
+	HandleAlerts            Purpose = "handle_alerts"
 	ControlData             Purpose = "control_data"
 	EraseData               Purpose = "erase_data"
 	EraseOrganisation       Purpose = "erase_organisation"
@@ -42,6 +44,7 @@ func Purposes() []Purpose {
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
 		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
+		RaiseAlerts, HandleAlerts,
 	}
 }
 
@@ -90,6 +93,10 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Change what needs a second person", "Changer ce qui demande une seconde personne"
 	case ApproveChange:
 		en, fr = "Approve a change of somebody else", "Approuver le changement de quelqu'un d'autre"
+	case RaiseAlerts:
+		en, fr = "Watch the log and raise alerts", "Surveiller le journal et lancer des alertes"
+	case HandleAlerts:
+		en, fr = "Handle alerts", "Traiter les alertes"
 	case OwnAccount:
 		en, fr = "Change his own factors and sessions", "Changer ses propres facteurs et sessions"
 	case ControlData:
@@ -157,7 +164,7 @@ type Actor struct {
 	Roles        []string `json:"roles"`        // of an admin: auditor, security_admin, privacy_officer, approver
 	Factors      []Factor `json:"factors"`      // what he proved when he signed in or stepped up
 	Address      string   `json:"address"`      // admitted, refused, none
-	Job          string   `json:"job"`          // of a job: archive, canary_scan or retention
+	Job          string   `json:"job"`          // of a job: alerts, archive, canary_scan or retention
 	Recent       int      `json:"recent"`       // disclosures to him within the last hour
 }
 
@@ -239,7 +246,7 @@ func closed() map[string][]string {
 		"actor.factors.method":    {"password", "totp", "webauthn"},
 		"actor.factors.for":       purposes,
 		"actor.address":           {"admitted", "refused", "none"},
-		"actor.job":               {"", "archive", "canary_scan", "retention"},
+		"actor.job":               {"", "alerts", "archive", "canary_scan", "retention"},
 		"audience":                {"visitor", "agent", "channel", "console", "service", "archive"},
 		"subject.kind":            {"", "agent", "visitor", "conversation"},
 		"fields":                  Fields(),

@@ -145,6 +145,13 @@ func bases(purpose Purpose) []base {
 		return []base{approved("m2", "m1", ask("a security administrator, approved by somebody else", admin("security_admin"), "console", nothing, Conversation{}))}
 	case ApproveChange:
 		return []base{approved("", "m2", ask("an approver, for somebody else", admin("approver"), "console", nothing, Conversation{}))}
+	case RaiseAlerts:
+		return []base{ask("the watch", job("alerts"), "service", nothing, Conversation{})}
+	case HandleAlerts:
+		return []base{
+			ask("an auditor", admin("auditor"), "console", nothing, Conversation{}),
+			ask("the operator", operator, "service", nothing, Conversation{}),
+		}
 	case ControlData:
 		set := justified(ask("a privacy officer, how long to keep transcripts", admin("privacy_officer"), "console", nothing, Conversation{}))
 		set.in.Retention = Retention{"transcript", 400}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"counterfoil/audit"
 )
 
 // Query says which records of one organisation are looked for. Empty members do not narrow it.
@@ -56,6 +58,21 @@ func (q Query) terms() (columns, values []string, wanted []bool) {
 		add(t, false)
 	}
 	return columns, values, wanted
+}
+
+// Has reports whether a record has the terms of q, whatever its time: what a search by them would find.
+func (q Query) Has(e audit.Entry) bool {
+	columns, values, wanted := q.terms()
+	for i, c := range columns {
+		is := map[string]string{
+			"kind": string(e.Kind), "action": e.Action, "decision": e.Decision, "actor": e.Actor.Ref, "subject": e.Subject.Ref,
+			"conversation": e.Conversation, "address": e.Address, "network": e.AddressNet,
+		}[c]
+		if (is == values[i]) != wanted[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // window is the time that q looks at.

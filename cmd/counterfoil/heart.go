@@ -39,10 +39,12 @@ const serviceRole = "counterfoil_service"
 // heart is everything below the edges: storage, log, keys, policy and the gate.
 type heart struct {
 	config config.Config
+	egress *egress.Register
 	pool   *pgxpool.Pool
 	store  *store.Store
 	log    *pglog.Log
 	key    audit.Key
+	ring   *keyring.Ring
 	gate   *access.Gate
 	desk   *signin.Desk
 
@@ -72,7 +74,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.open_erasures()') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.reviews(uuid, date)') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -80,7 +82,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		pool.Close()
 		return nil, fmt.Errorf("look at the database: %w", err)
 	}
-	h := &heart{config: c, pool: pool, store: store.New(pool), policies: policies}
+	h := &heart{config: c, egress: register, pool: pool, store: store.New(pool), policies: policies}
 	all, err := h.store.Organisations(ctx)
 	if err != nil {
 		pool.Close()
@@ -95,6 +97,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		pool.Close()
 		return nil, err
 	}
+	h.ring = ring
 	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now, URL: c.ConsoleURL})
 	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {

@@ -23,6 +23,7 @@ import (
 	"counterfoil/audit"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/bot"
 	"counterfoil/internal/bus"
 	"counterfoil/internal/chat"
@@ -209,8 +210,14 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.closeControl)
-	work, err := jobs.New(s.heart.pool, s.logger, s.jobs()...)
+	var work *jobs.Worker
+	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
+		return work.Enqueue(ctx, kind, organisation, about)
+	})
 	if err != nil {
+		return err
+	}
+	if work, err = jobs.New(s.heart.pool, s.logger, s.jobs(watch)...); err != nil {
 		return err
 	}
 	s.background(func(ctx context.Context) {
@@ -442,8 +449,8 @@ func (s *service) health(r chi.Router) {
 }
 
 // jobs are what is worked off the queue.
-func (s *service) jobs() []jobs.Job {
-	return s.heart.controlJobs()
+func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
+	return append(s.heart.controlJobs(), watch.Jobs()...)
 }
 
 // index makes records searchable soon after they were made.

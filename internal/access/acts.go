@@ -76,17 +76,24 @@ func (g *Gate) EgressRefused(ctx context.Context, organisation uuid.UUID, facts 
 	return g.note(ctx, organisation, "egress", "egress.refused", facts)
 }
 
+// AlertsRaised records what the rules of an organisation found in its log, one record for each. The facts hold ids, counts and numbers of
+// records.
+func (g *Gate) AlertsRaised(ctx context.Context, organisation uuid.UUID, facts []map[string]string) error {
+	return g.note(ctx, organisation, "alerts", "alert.raise", facts...)
+}
+
 // note records what the service did or found at one of its tasks.
-func (g *Gate) note(ctx context.Context, organisation uuid.UUID, task, action string, facts map[string]string) error {
+func (g *Gate) note(ctx context.Context, organisation uuid.UUID, task, action string, facts ...map[string]string) error {
 	q := question{who: principal.NewJob(organisation, task), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
 	refs, err := g.references(ctx, organisation, q)
 	if err != nil {
 		return err
 	}
-	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
-		Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: facts,
-	}})
-	if err != nil {
+	drafts := make([]pglog.Draft, len(facts))
+	for i, f := range facts {
+		drafts[i] = pglog.Draft{Entry: audit.Entry{Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: f}}
+	}
+	if _, err := g.log.Append(ctx, organisation, drafts...); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil

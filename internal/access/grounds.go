@@ -26,6 +26,9 @@ type Grounds struct {
 // Justification is evidence that a reason was written down and is kept. The zero Justification is none.
 type Justification struct{ id uuid.UUID }
 
+// ID is that under which the reason is kept.
+func (j Justification) ID() uuid.UUID { return j.id }
+
 // Consent is evidence of what a second person consented to, or is asked to. The zero Consent is none.
 type Consent struct {
 	approval, actor, by, subject uuid.UUID

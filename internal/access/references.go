@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"counterfoil/audit"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -75,6 +76,15 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 		r.approver, r.asker, r.approved = refs[0], refs[1], refs[2]
 	}
 	return r, nil
+}
+
+// Actor is how an actor is referred to in the log of his organisation.
+func (g *Gate) Actor(ctx context.Context, who principal.Principal) (audit.Party, error) {
+	refs, err := g.keyed(ctx, who.Organisation(), []refKey{actorKey(who.Organisation(), who)})
+	if err != nil {
+		return audit.Party{}, err
+	}
+	return audit.Party{Kind: who.Kind(), Ref: refs[0]}, nil
 }
 
 // addressOf is where an actor works from for whom an address was admitted.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -32,11 +33,20 @@ type Config struct {
 	KEKFile        string         // COUNTERFOIL_KEK_URI, a file: URI
 	Policy         Policy
 	Bot            Bot
+	SMTP           SMTP
 
 	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
 	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
 	Bucket          Bucket
 	Witness         Witness
+}
+
+// SMTP is the mail server by which alerts are sent. Addr is empty while there is none.
+type SMTP struct {
+	Addr         string // COUNTERFOIL_SMTP_ADDR
+	From         string // COUNTERFOIL_SMTP_FROM
+	Username     string // COUNTERFOIL_SMTP_USERNAME
+	PasswordFile string // COUNTERFOIL_SMTP_PASSWORD_FILE
 }
 
 // Bucket is where the logs are published beside the directory. Name is empty while there is none.
@@ -243,6 +253,20 @@ func Load(environ []string) (Config, []Setting, error) {
 		r.fail("WITNESS_POLICY", "must be none, warn or require")
 	}
 	w.MaxAge = r.duration("WITNESS_MAX_AGE", "10m", 10*time.Second, 24*time.Hour)
+	m := &c.SMTP
+	if m.Addr = r.text("SMTP_ADDR", ""); m.Addr != "" {
+		if host, port, err := net.SplitHostPort(m.Addr); err != nil || host == "" || port == "" {
+			r.fail("SMTP_ADDR", "must be HOST:PORT, such as mail.example.com:587")
+		}
+	}
+	m.From = r.text("SMTP_FROM", "")
+	if _, err := mail.ParseAddress(m.From); (m.Addr == "") != (m.From == "") || m.From != "" && err != nil {
+		r.fail("SMTP_FROM", "and COUNTERFOIL_SMTP_ADDR belong together: by which server, and as whom alerts are sent")
+	}
+	m.Username, m.PasswordFile = r.text("SMTP_USERNAME", ""), r.text("SMTP_PASSWORD_FILE", "")
+	if (m.Username == "") != (m.PasswordFile == "") || m.Addr == "" && m.Username != "" {
+		r.fail("SMTP_PASSWORD_FILE", "and COUNTERFOIL_SMTP_USERNAME need each other, and a server")
+	}
 	for name := range r.values {
 		if !r.used[name] {
 			r.errs = append(r.errs, fmt.Errorf("%s is not a setting", name))

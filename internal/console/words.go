@@ -3,7 +3,7 @@ package console
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords, egressWords, countWords} {
+	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords, egressWords, countWords, alertWords} {
 		if !ok {
 			both, ok = more[name]
 		}

@@ -25,9 +25,9 @@ var egressWords = map[string][2]string{
 	"egressMany":         {"many others", "beaucoup d’autres"},
 	"egressNoWay":        {"no way at all", "aucune voie"},
 	"egressRecords":      {"Records of them", "Leurs enregistrements"},
-	"act_egress.list":    {"Listed where the service connects to", "A listé les destinations du service"},
-	"act_console.egress": {"Read where the service connects to", "A lu les destinations du service"},
-	"act_egress.refused": {"Refused to connect to what is not registered", "A refusé de se connecter à ce qui n’est pas inscrit"},
+	"act_egress.list":    {"List where the service connects to", "Lister les destinations du service"},
+	"act_console.egress": {"Read where the service connects to", "Lire les destinations du service"},
+	"act_egress.refused": {"Refuse to connect to what is not registered", "Refuser de se connecter à ce qui n’est pas inscrit"},
 
 	"egress_database":      {"keep everything that is kept", "conserver tout ce qui est conservé"},
 	"egress_bot_connector": {"show conversations to agents in Teams", "montrer les conversations aux agents dans Teams"},

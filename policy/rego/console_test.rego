@@ -161,3 +161,15 @@ test_an_approver_consents_to_a_change if {
 	counterfoil.decision.reasons == {"approval_of_himself"} with input as object.union(consent, {"approval": {"actor": "m1"}})
 	counterfoil.decision.reasons == {"approval_expired"} with input as object.union(consent, {"approval": {"expires_in_seconds": 0}})
 }
+
+handling := object.union(with_roles(reader, ["auditor"]), {"purpose": "handle_alerts"})
+
+test_alerts_are_handled_by_whoever_looks_after_the_log if {
+	counterfoil.decision.rule == "handle_alerts.admin" with input as handling
+	counterfoil.decision.rule == "handle_alerts.admin" with input as with_roles(handling, ["security_admin"])
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(handling, ["approver", "privacy_officer"])
+	counterfoil.decision.reasons == {"factor_missing"} with input as with_factors(handling, [password])
+	counterfoil.decision.reasons == {"address_not_admitted"} with input as object.union(handling, {"actor": {"address": "none"}})
+	counterfoil.decision.reasons == {"wrong_audience"} with input as object.union(handling, {"audience": "service"})
+	counterfoil.decision.rule == "handle_alerts.operator" with input as object.union(handling, {"actor": {"kind": "operator"}, "audience": "service"})
+}

@@ -15,15 +15,18 @@ retention := object.union(archive, {
 
 scan := object.union(retention, {"actor": {"job": "canary_scan"}, "purpose": "scan_for_canaries"})
 
+watch := object.union(retention, {"actor": {"job": "alerts"}, "purpose": "raise_alerts"})
+
 test_each_job_has_its_purpose if {
 	counterfoil.decision.rule == "archive_conversation.job" with input as archive
 	counterfoil.decision.rule == "apply_retention.job" with input as retention
 	counterfoil.decision.rule == "scan_for_canaries.job" with input as scan
+	counterfoil.decision.rule == "raise_alerts.job" with input as watch
 }
 
 test_no_job_has_the_purpose_of_another if {
-	every question in [archive, retention, scan] {
-		every job in {"", "archive", "canary_scan", "retention", "*"} - {question.actor.job} {
+	every question in [archive, retention, scan, watch] {
+		every job in {"", "alerts", "archive", "canary_scan", "retention", "*"} - {question.actor.job} {
 			counterfoil.decision.reasons == {"wrong_job"} with input as object.union(question, {"actor": {"job": job}})
 		}
 	}
