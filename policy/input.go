@@ -126,12 +126,13 @@ const (
 	VisitorAddress     = "visitor_address"
 	VisitorAnswers     = "visitor_answers"
 	MessageBody        = "message_body"
+	AdminAddress       = "admin_address"
 )
 
 // Fields returns every field there is.
 func Fields() []string {
 	return []string{
-		AgentDisplayName, AgentEmail, AgentGivenName, AgentSurname,
+		AdminAddress, AgentDisplayName, AgentEmail, AgentGivenName, AgentSurname,
 		MessageBody,
 		VisitorAddress, VisitorAnswers, VisitorDisplayName, VisitorEmail,
 		VisitorGivenName, VisitorPhone, VisitorSurname,
@@ -178,7 +179,7 @@ type Factor struct {
 // Subject is whom or what the fields are about. Of a conversation, Ref equals
 // Conversation.Ref.
 type Subject struct {
-	Kind         string `json:"kind"`         // agent, visitor, conversation; empty for an administrative act
+	Kind         string `json:"kind"`         // agent, visitor, conversation, admin; empty for an administrative act
 	Organisation string `json:"organisation"` // the tenant it belongs to
 	Ref          string `json:"ref"`
 }
@@ -248,7 +249,7 @@ func closed() map[string][]string {
 		"actor.address":           {"admitted", "refused", "none"},
 		"actor.job":               {"", "alerts", "archive", "canary_scan", "retention"},
 		"audience":                {"visitor", "agent", "channel", "console", "service", "archive"},
-		"subject.kind":            {"", "agent", "visitor", "conversation"},
+		"subject.kind":            {"", "agent", "visitor", "conversation", "admin"},
 		"fields":                  Fields(),
 		"conversation.state":      {"", "waiting", "active", "closed", "offline"},
 		"conversation.actor_is":   parts,

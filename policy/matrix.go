@@ -64,6 +64,7 @@ func bases(purpose Purpose) []base {
 		}
 		aVisitor = Subject{Kind: "visitor", Organisation: "o1", Ref: "v1"}
 		anAgent  = Subject{Kind: "agent", Organisation: "o1", Ref: "a1"}
+		anAdmin  = Subject{Kind: "admin", Organisation: "o1", Ref: "m9"}
 		aChat    = Subject{Kind: "conversation", Organisation: "o1", Ref: "c1"}
 		nothing  = Subject{Organisation: "o1"}
 		chat     = func(state, actorIs, subjectIs string) Conversation {
@@ -116,6 +117,7 @@ func bases(purpose Purpose) []base {
 		return []base{
 			justified(ask("a privacy officer about an agent", admin("privacy_officer"), "console", anAgent, Conversation{}, AgentEmail)),
 			justified(ask("a privacy officer about a visitor", admin("privacy_officer"), "console", aVisitor, Conversation{}, VisitorEmail)),
+			justified(ask("a privacy officer about the address of a sign-in", admin("privacy_officer"), "console", anAdmin, Conversation{}, AdminAddress)),
 			justified(ask("an auditor about an agent", admin("auditor"), "console", anAgent, Conversation{}, AgentEmail)),
 		}
 	case ReadTranscript:

@@ -18,7 +18,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
 	"counterfoil/internal/access"
@@ -32,6 +31,7 @@ import (
 	"counterfoil/internal/demo"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/jobs"
+	"counterfoil/internal/oplog"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
@@ -40,6 +40,7 @@ import (
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 	"counterfoil/internal/widget"
+	"counterfoil/policy"
 )
 
 type serveCmd struct {
@@ -69,11 +70,13 @@ func (s serveCmd) Run(a *app) error {
 	if s.Demo {
 		level = slog.LevelWarn
 	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	svc := &service{config: c, egress: a.egress, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	svc := &service{config: c, egress: a.egress, fail: make(chan error, 1)}
 	defer svc.stop()
+	if err := svc.operate(ctx, a, level); err != nil {
+		return err
+	}
 	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
 		return err
 	}
@@ -90,11 +93,14 @@ func (s serveCmd) Run(a *app) error {
 
 // service is the running program. What it started is ended in the opposite order.
 type service struct {
-	config config.Config
-	egress *egress.Register
-	logger *slog.Logger
-	tracer trace.TracerProvider
-	fail   chan error // the first part that ended by itself
+	config    config.Config
+	egress    *egress.Register
+	logger    *slog.Logger
+	tracer    trace.TracerProvider
+	lines     *oplog.Dir
+	telemetry *telemetry.Export
+	tap       *tap       // nil while no telemetry is sent
+	fail      chan error // the first part that ended by itself
 
 	ownerURL string // of the own database; empty over somebody else's
 	heart    *heart
@@ -128,7 +134,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
-	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer); err != nil {
+	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer, s.telemetry.Meters); err != nil {
 		return err
 	}
 	s.onStop(s.heart.close)
@@ -210,6 +216,11 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.closeControl)
+	s.background(s.keepLines)
+	s.background(s.watchCanaries)
+	if err := s.measure(hub.Count); err != nil {
+		return err
+	}
 	var work *jobs.Worker
 	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
 		return work.Enqueue(ctx, kind, organisation, about)
@@ -274,12 +285,17 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
 		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
-		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
-		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
-		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
-		VisitorToAdmin:     readers.VisitorToAdmin,     // and a visitor
-		AgentInEmergency:   readers.AgentInEmergency,   // to whom a second person consented sees an agent
-		VisitorInEmergency: readers.VisitorInEmergency, // and a visitor
+		Address:               func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Through:               func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
+		Activation:            console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
+		Scene:                 conversations.Scene,
+		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
+		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
+		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent
+		VisitorInEmergency:    readers.VisitorInEmergency,    // and a visitor
+		AddressToAdmin:        readers.AddressToAdmin,        // from where somebody signed in
+		TranscriptToAdmin:     readers.TranscriptToAdmin,     // who has the role for it reads a conversation
+		TranscriptInEmergency: readers.TranscriptInEmergency, // and so does to whom a second person consented
 	})
 	if err != nil {
 		return err
@@ -450,7 +466,18 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
-	return append(s.heart.controlJobs(), watch.Jobs()...)
+	return append(append(s.heart.controlJobs(), watch.Jobs()...), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
+}
+
+// disableIdle takes away the right to sign in of administrators who have not for long.
+func (s *service) disableIdle(ctx context.Context, _ jobs.Run) error {
+	all, err := s.heart.store.Organisations(ctx)
+	for _, o := range all {
+		if err == nil {
+			_, err = s.heart.desk.DisableIdle(ctx, o.ID)
+		}
+	}
+	return err
 }
 
 // index makes records searchable soon after they were made.

@@ -65,13 +65,14 @@ type Gate struct {
 	now    func() time.Time
 	logger *slog.Logger
 	tracer trace.Tracer
+	told   func(ctx context.Context, purpose, decision string, released bool)
 	refs   refCache
 
 	standing Standing
 	volumes  volumes
 }
 
-// Config is what a Gate is made of; every field is needed.
+// Config is what a Gate is made of; every field is needed but Decided.
 type Config struct {
 	Policy *policy.Engine
 	Log    *pglog.Log
@@ -82,12 +83,14 @@ type Config struct {
 	Tracer trace.TracerProvider
 
 	Standing Standing
+
+	Decided func(ctx context.Context, purpose, decision string, released bool) // told of each question, to count them
 }
 
 // New makes a Gate.
 func New(c Config) *Gate {
 	return &Gate{policy: c.Policy, log: c.Log, ring: c.Ring, pool: c.Pool, now: c.Now, logger: c.Logger,
-		tracer: c.Tracer.Tracer("counterfoil/internal/access"), standing: c.Standing}
+		tracer: c.Tracer.Tracer("counterfoil/internal/access"), standing: c.Standing, told: c.Decided}
 }
 
 // Scene is where a question arises: a conversation as storage knows it, and the settings of its organisation. The
@@ -133,6 +136,9 @@ func (g *Gate) authorize(ctx context.Context, q question) (answer, error) {
 	span.SetAttributes(attribute.String("decision", string(a.decision.Outcome())))
 	if err != nil {
 		span.SetAttributes(attribute.Bool("released", false))
+	}
+	if g.told != nil {
+		g.told(ctx, string(q.purpose), string(a.decision.Outcome()), err == nil)
 	}
 	return a, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -62,12 +63,22 @@ func (g *Gate) ChangeLimits(ctx context.Context, who principal.Principal, organi
 const (
 	PolicyActivated = "policy.activated" // a bundle decides from now on
 	PolicyRefused   = "policy.refused"   // a bundle was refused, and the one before stays
+	PolicyProposed  = "policy.proposed"  // a bundle lies there and waits for two to activate it
 )
 
 // PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
 // does not judge its own coming. The facts hold revisions and reasons.
 func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
 	return g.note(ctx, organisation, "policy", action, facts)
+}
+
+// IdleDisabled records that an administrator may sign in no more because he did not for so many days. Nobody decides on that: it only takes away.
+func (g *Gate) IdleDisabled(ctx context.Context, organisation, admin uuid.UUID, days int) error {
+	ref, err := g.Reference(ctx, organisation, admin)
+	if err != nil {
+		return err
+	}
+	return g.note(ctx, organisation, "accounts", "admin.idle_disabled", map[string]string{"admin": ref, "days": strconv.Itoa(days)})
 }
 
 // EgressRefused records that the service refused to connect to what is not on its register. There is nothing to decide any more. The facts

@@ -21,6 +21,7 @@ import (
 const (
 	ForBreakGlass = "break_glass" // that somebody sees one person
 	ForAllowlist  = "allowlist"   // a change that would shut its maker out
+	ForPolicy     = "policy"      // that another policy decides, or that nobody has to be asked for one
 	ForErasure    = "erasure"     // that all an organisation has is erased
 )
 

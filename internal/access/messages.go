@@ -190,6 +190,57 @@ func (f FirstLine) Read(ctx context.Context, who principal.Channel, scene Scene)
 	return euii.FirstLine(messages[0].Text, firstLineLimit), nil
 }
 
+// Transcripts opens a whole conversation for an administrator, who took no part in it. Each reading is a disclosure of its own.
+type Transcripts struct {
+	_       [0]euii.Admin
+	gate    *Gate
+	purpose policy.Purpose
+}
+
+// How much of a conversation is shown at once, and how much is taken in one step.
+const (
+	transcriptMost = 5000
+	transcriptStep = 500
+)
+
+// Transcript is what was written, with the receipt of the record of its reading.
+type Transcript struct {
+	Messages []Message[euii.Admin]
+	Receipt  pglog.Receipt
+	Cut      bool // there is more
+}
+
+// Read discloses the conversation of a scene.
+func (t Transcripts) Read(ctx context.Context, who principal.Admin, scene Scene, on Grounds) (Transcript, error) {
+	var out Transcript
+	if t.gate == nil {
+		return out, errNoReader
+	}
+	q := converse(who, "console", scene)
+	q.purpose, q.valid, q.grounds = t.purpose, ticketValid, on
+	a, err := t.gate.authorize(ctx, q)
+	if err != nil {
+		return out, err
+	}
+	out.Receipt = a.receipt
+	for after := int64(0); after < scene.Conversation.LastSeq; {
+		messages, err := takeMessages[euii.Admin](ctx, t.gate, a.grant, a.receipt, scene, after, transcriptStep)
+		if err == nil && len(messages) == 0 {
+			err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
+		}
+		if err != nil {
+			return Transcript{}, err
+		}
+		out.Messages = append(out.Messages, messages...)
+		after = messages[len(messages)-1].Seq
+		if len(out.Messages) >= transcriptMost {
+			out.Cut = after < scene.Conversation.LastSeq
+			break
+		}
+	}
+	return out, nil
+}
+
 // MessageID is an id for a message that has none of its own: it depends on who said what in which minute, and on the
 // conversation's key, so it says nothing about the text.
 func (g *Gate) MessageID(ctx context.Context, organisation, conversation, by uuid.UUID, minute int64, body euii.Inbound) (uuid.UUID, error) {

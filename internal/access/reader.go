@@ -10,6 +10,7 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/access/euii"
+	"counterfoil/internal/chat"
 	"counterfoil/internal/principal"
 	"counterfoil/policy"
 )
@@ -30,6 +31,9 @@ type Readers struct {
 	VisitorToAdmin         Reader[euii.Admin]
 	AgentInEmergency       Reader[euii.Admin]
 	VisitorInEmergency     Reader[euii.Admin]
+	AddressToAdmin         Reader[euii.Admin]
+	TranscriptToAdmin      Transcripts
+	TranscriptInEmergency  Transcripts
 }
 
 // Readers gives all capabilities.
@@ -48,6 +52,9 @@ func (g *Gate) Readers() Readers {
 		VisitorToAdmin:         Reader[euii.Admin]{g, policy.RevealToAdmin, "console", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
 		AgentInEmergency:       Reader[euii.Admin]{g, policy.BreakGlass, "console", "agent", []euii.Field{euii.AgentDisplayName, euii.AgentEmail}},
 		VisitorInEmergency:     Reader[euii.Admin]{g, policy.BreakGlass, "console", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		AddressToAdmin:         Reader[euii.Admin]{g, policy.RevealToAdmin, "console", "admin", []euii.Field{euii.AdminAddress}},
+		TranscriptToAdmin:      Transcripts{gate: g, purpose: policy.ReadTranscript},
+		TranscriptInEmergency:  Transcripts{gate: g, purpose: policy.BreakGlass},
 	}
 }
 
@@ -97,6 +104,19 @@ func (r Reader[A]) ReadOn(ctx context.Context, who principal.Principal, scene Sc
 	if row != scene.Conversation.ID && row != subject {
 		return Disclosed[A]{}, fmt.Errorf("%w: the values of another conversation were asked for", ErrDenied)
 	}
+	return r.disclose(ctx, who, scene, subject, row, on)
+}
+
+// ReadAddress discloses from where an administrator signed in; ref is the reference of the address. It is empty once no session from
+// there can be open.
+func (r Reader[A]) ReadAddress(ctx context.Context, who principal.Admin, admin uuid.UUID, ref string, on Grounds) (Disclosed[A], error) {
+	if r.gate == nil || r.subjectKind != "admin" {
+		return Disclosed[A]{}, errNoReader
+	}
+	return r.disclose(ctx, who, Scene{Conversation: chat.Conversation{Organisation: who.Organisation()}}, admin, addressRow(ref), on)
+}
+
+func (r Reader[A]) disclose(ctx context.Context, who principal.Principal, scene Scene, subject, row uuid.UUID, on Grounds) (Disclosed[A], error) {
 	a, err := r.gate.authorize(ctx, question{
 		who: who, purpose: r.purpose, audience: string(r.audience), subjectKind: r.subjectKind, subject: subject, row: row,
 		fields: r.fields, scene: scene, kind: audit.Disclosure, valid: ticketValid, grounds: on,

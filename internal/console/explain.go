@@ -89,6 +89,9 @@ func explain(lang string, e audit.Entry) eventPage {
 			p.People = append(p.People, one)
 		}
 	}
+	if one := personOf(lang, audit.Party{Kind: "conversation", Ref: e.Conversation}, e.Time); one.Transcript() != "" {
+		p.Conversation = one.Transcript()
+	}
 	for _, code := range e.Reasons {
 		p.Reasons = append(p.Reasons, cmp.Or(word(lang, "reason_"+code), code))
 	}

@@ -14,6 +14,7 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
+	"counterfoil/internal/signin"
 )
 
 // overviewDays is how far back the overview looks.
@@ -37,6 +38,7 @@ type overviewPage struct {
 	Last     time.Time // of the newest record; the checkpoint covers it
 	Silent   int       // days without a record other than readings
 	Days     int
+	Review   string // what waits of the access reviews; empty when nothing does
 }
 
 // figure is a number that matters, beside what it was before.
@@ -146,12 +148,37 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v visit, admin
 	if err == nil {
 		err = s.sum(r.Context(), v.lang, admin, head, &page)
 	}
+	if err == nil {
+		page.Review, err = s.accessReviewReminder(r, v.lang, admin)
+	}
 	name, errName := s.handle(r, admin, v.lang)
 	if err = cmp.Or(err, errName); err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}
 	s.renderAs(w, v, http.StatusOK, "overview", page, view{Handle: name, Path: "/"})
+}
+
+// accessReviewReminder says whether a review of who may come in waits, or none was done for long.
+func (s *Server) accessReviewReminder(r *http.Request, lang string, admin principal.Admin) (string, error) {
+	all, err := s.cfg.Desk.Reviews(r.Context(), admin.Organisation())
+	if err != nil {
+		return "", err
+	}
+	long := time.Now().AddDate(0, 0, -signin.IdleDays)
+	for _, one := range all {
+		if one.Ended == nil {
+			return fmt.Sprintf(word(lang, "overviewReviewOpen"), one.Open, one.Entries, longDate(lang, one.Due)), nil
+		}
+		if one.Ended.After(long) {
+			return "", nil
+		}
+	}
+	admins, err := s.cfg.Desk.Admins(r.Context(), admin.Organisation())
+	if err != nil || len(admins) == 0 || admins[0].Created.After(long) { // the oldest is not there for as long
+		return "", err
+	}
+	return word(lang, "overviewReviewNever"), nil
 }
 
 // sum reads what the overview shows: a few rows for each day, and the latest denials.

@@ -40,8 +40,10 @@ func layers() map[string]ours {
 		"internal/chat":                  {0, ""},
 		"internal/config":                {0, ""},
 		"internal/filter":                {0, ""},
+		"internal/canary":                {0, ""},
 		"internal/egress":                {0, ""},
 		"internal/inventory":             {0, ""},
+		"internal/oplog":                 {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
@@ -77,7 +79,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -114,7 +116,7 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/wneessen/go-mail/...":                                 {"internal/alerts", "mail is sent in one place"},
 		"github.com/standard-webhooks/standard-webhooks/libraries/go/...": {"internal/alerts", "webhooks are signed in one place"},
 		"github.com/minio/minio-go/...":                                   {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},
-		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
+		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/canary internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
 		"crypto/tls":                                                      {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                                                         {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
 		"syscall":                                                         {"audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},

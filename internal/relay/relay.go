@@ -323,6 +323,9 @@ func (r *Relay) AgentJoins(ctx context.Context, by Identity, conversation uuid.U
 	}
 	agent, err := r.store.AgentByDirectory(ctx, by.Organisation, by.DirectoryID)
 	known := err == nil
+	if errors.Is(err, store.ErrAgentClosed) {
+		return ErrNoProfile
+	}
 	if err != nil && !errors.Is(err, chat.ErrNotFound) {
 		return err
 	}
@@ -411,6 +414,9 @@ func (r *Relay) profile(ctx context.Context, by Identity, scene access.Scene, ag
 	id, err := r.store.FindByIndex(ctx, by.Organisation, index)
 	if err == nil {
 		found, err := r.store.Agent(ctx, by.Organisation, id)
+		if err == nil && found.Closed {
+			return agent, nil, ErrNoProfile
+		}
 		if err == nil && found.DirectoryID == "" {
 			return found, nil, nil
 		}

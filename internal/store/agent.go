@@ -21,10 +21,14 @@ type Agent struct {
 	ServiceURL   string
 	Personal     string    // id of the 1:1 chat, empty until known
 	Current      uuid.UUID // conversation that what he types goes to
+	Closed       bool      // he may act no more
 }
 
+// ErrAgentClosed is a chat.ErrNotFound of a profile that was closed.
+var ErrAgentClosed = fmt.Errorf("%w: the profile was closed", chat.ErrNotFound)
+
 const agentColumns = `agent_id, coalesce(aad_object_id, ''), coalesce(teams_user_id, ''), coalesce(service_url, ''), coalesce(personal_conversation, ''),
-	coalesce(current_conversation, '00000000-0000-0000-0000-000000000000')`
+	coalesce(current_conversation, '00000000-0000-0000-0000-000000000000'), closed_at is not null`
 
 const (
 	sqlAgent            = `select ` + agentColumns + ` from chat.agent where organisation_id = $1 and agent_id = $2`
@@ -36,16 +40,20 @@ func (s *Store) Agent(ctx context.Context, organisation, id uuid.UUID) (Agent, e
 	return s.agent(ctx, organisation, sqlAgent, id)
 }
 
-// AgentByDirectory finds the profile of a directory id.
+// AgentByDirectory finds the profile of a directory id; ErrAgentClosed when nobody may act under it any more.
 func (s *Store) AgentByDirectory(ctx context.Context, organisation uuid.UUID, directoryID string) (Agent, error) {
-	return s.agent(ctx, organisation, sqlAgentByDirectory, directoryID)
+	a, err := s.agent(ctx, organisation, sqlAgentByDirectory, directoryID)
+	if err == nil && a.Closed {
+		return Agent{}, ErrAgentClosed
+	}
+	return a, err
 }
 
 func (s *Store) agent(ctx context.Context, organisation uuid.UUID, sql string, arg any) (Agent, error) {
 	a := Agent{Organisation: organisation}
 	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
 		b.Queue(sql, organisation, arg).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&a.ID, &a.DirectoryID, &a.TeamsUser, &a.ServiceURL, &a.Personal, &a.Current)
+			return row.Scan(&a.ID, &a.DirectoryID, &a.TeamsUser, &a.ServiceURL, &a.Personal, &a.Current, &a.Closed)
 		})
 	})
 	if err != nil {

@@ -10,8 +10,9 @@ fields := {field | some field in input.fields}
 
 # METADATA
 # title: Fields of a person
-# description: What is kept about an agent and what about a visitor.
+# description: What is kept about an agent, a visitor, and an administrator.
 fields_of := {
+	"admin": {"admin_address"},
 	"agent": {"agent_display_name", "agent_email", "agent_given_name", "agent_surname"},
 	"visitor": {
 		"visitor_address", "visitor_answers", "visitor_display_name", "visitor_email",
