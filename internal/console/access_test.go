@@ -608,12 +608,13 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	program := s.another("Bo Keeper", "security_admin").token("walks along", "")
 	whom := s.whom("agent")
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/approvals/ask", with(whom, "approval", "break_glass", "reason", reason, "minutes", "15"))
+	alert := s.alert()
 	must(t, chi.Walk(s.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		d := console.Declarations()[method+" "+route]
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location")).Replace(route)
+		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert).Replace(route)
 		query := whom
 		if strings.HasPrefix(route, "/integrity/") {
 			query = url.Values{"record": {"0"}, "as": {"record"}, "old": {"1"}}

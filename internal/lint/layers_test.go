@@ -72,7 +72,7 @@ func layers() map[string]ours {
 		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
 		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/store internal/web policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/store internal/web policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
 
