@@ -98,7 +98,7 @@ func TestRulesAndReceiversAreChangedWithAFreshFactor(t *testing.T) {
 	}
 	page := s.page("/alerts/rules")
 	id := regexp.MustCompile(`<a href="/alerts/rule\?id=([0-9a-f-]+)">Widgets</a>`).FindStringSubmatch(page)
-	if id == nil || !strings.Contains(page, "At least 1 records within 5 minutes answer the search action:widget.create") {
+	if id == nil || !strings.Contains(page, "Records that answer the search action:widget.create within 5 minutes: at least 1.") {
 		t.Fatalf("the rules:\n%s", page)
 	}
 	for name, value := range map[string]string{"filter": "colour:red", "minutes": "0", "label": " "} {
@@ -125,13 +125,13 @@ func TestRulesAndReceiversAreChangedWithAFreshFactor(t *testing.T) {
 		}
 	}
 
-	target := "http://127.0.0.1:9/hook?key=hidden"
+	target := "http://127.0.0.1:9/hook?key=sesame"
 	_, made := s.expect(http.StatusOK, "POST", "/alerts/receivers", url.Values{"target": {target}})
 	if !regexp.MustCompile(`whsec_[A-Za-z0-9+/=]{40,}`).MatchString(strings.ReplaceAll(made, "&#43;", "+")) {
 		t.Errorf("no secret:\n%s", made)
 	}
 	page = s.page("/alerts/receivers")
-	if !strings.Contains(page, "http://127.0.0.1:9/…") || strings.Contains(page, "hidden") || strings.Contains(page, "whsec_") {
+	if !strings.Contains(page, "http://127.0.0.1:9/…") || strings.Contains(page, "sesame") || strings.Contains(page, "whsec_") {
 		t.Errorf("the receivers:\n%s", page)
 	}
 	receiver := url.Values{"id": {regexp.MustCompile(`name="id" value="([0-9a-f-]+)"`).FindStringSubmatch(page)[1]}}

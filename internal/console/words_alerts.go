@@ -108,6 +108,8 @@ var alertWords = map[string][2]string{
 	"act_alert.receiver":        {"Add a receiver of alerts", "Ajouter un destinataire d’alertes"},
 	"act_alert.receiver_remove": {"Remove a receiver of alerts", "Retirer un destinataire d’alertes"},
 	"act_alert.try":             {"Try a receiver of alerts", "Essayer un destinataire d’alertes"},
+	"act_alert.list":            {"List alerts", "Lister les alertes"},
+	"act_alert.rules":           {"List the rules of alerts", "Lister les règles d’alerte"},
 	"act_review.day":            {"Sign off the review of a day", "Valider la revue d’une journée"},
 	"act_console.alerts":        {"Read the alerts", "Lire les alertes"},
 	"act_console.alert":         {"Read an alert", "Lire une alerte"},
