@@ -79,6 +79,9 @@ func Describe(lang string, r Rule) string {
 	case NoChat:
 		text = say("Somebody is shown a person while no conversation with him waits or is open.", "Quelqu’un voit une personne sans conversation en attente ni ouverte avec elle.")
 	case Canary:
+		if len(t.Subjects) == 0 {
+			return say("Nobody is planted yet: name people who do not exist, and whoever asks for one of them is found.", "Personne n’est encore placé : nommez des personnes qui n’existent pas, et qui en demande une est trouvé.")
+		}
 		text = say("A record, allowed or denied, is about one of %d planted people, who do not exist.", "Un enregistrement, permis ou refusé, porte sur une des %d personnes témoins, qui n’existent pas.", len(t.Subjects))
 	case BreakGlass:
 		text = say("Somebody was shown a person in an emergency to which a second person consented.", "Quelqu’un a vu une personne dans une urgence acceptée par une seconde personne.")

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -135,10 +136,20 @@ func (s *Server) shownAlerts(r *http.Request, v visit, admin principal.Admin, al
 			ids = append(ids, a.Reason)
 		}
 	}
+	labels := make(map[uuid.UUID]string) // of rules that administrators made
+	if slices.ContainsFunc(all, func(a alerts.Alert) bool { return a.Kind == alerts.Count }) {
+		rules, err := s.cfg.Alerts.Rules(r.Context(), admin.Organisation())
+		if err != nil {
+			return nil, err
+		}
+		for _, rule := range rules {
+			labels[rule.ID] = rule.Label
+		}
+	}
 	notes, err := s.cfg.Gate.Reasons(r.Context(), admin.Organisation(), ids...)
 	shown := make([]shownAlert, len(all))
 	for i, a := range all {
-		shown[i] = shownAlert{ID: a.ID.String(), Title: alerts.Title(v.lang, a.Kind), Why: a.Why(v.lang), At: a.At, Records: a.Records, Silenced: a.Silenced}
+		shown[i] = shownAlert{ID: a.ID.String(), Title: cmp.Or(labels[a.Rule], alerts.Title(v.lang, a.Kind)), Why: a.Why(v.lang), At: a.At, Records: a.Records, Silenced: a.Silenced}
 		if a.Acked != nil {
 			shown[i].By, shown[i].Note, shown[i].Acked = handle(v.lang, a.AckedBy), notes[a.Reason], a.Acked.UTC()
 		}

@@ -5,6 +5,7 @@ var alertWords = map[string][2]string{
 	"alerts":          {"Alerts", "Alertes"},
 	"alertsLead":      {"What the rules found in the log, each with the numbers that were compared and the records that made it.", "Ce que les règles ont trouvé dans le journal, avec les nombres comparés et les enregistrements en cause."},
 	"alertsOpen":      {"open alerts", "alertes ouvertes"},
+	"alertsOpenTitle": {"Open alerts", "Alertes ouvertes"},
 	"alertsOpenHead":  {"Open", "Ouvertes"},
 	"alertsAcked":     {"Acknowledged", "Prises en compte"},
 	"alertRules":      {"Rules", "Règles"},
