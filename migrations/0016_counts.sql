@@ -49,9 +49,9 @@ create table audit.asked (
   constraint asked_each check (cardinality(answers) = cardinality(counts))
 ) partition by range (day);
 create index asked_pairs    on audit.asked (organisation_id, day, last_seq) where actor_ref <> '' and subject_ref <> '';
-create index asked_actors   on audit.asked (organisation_id, day, last_seq) where subject_ref = '';
-create index asked_subjects on audit.asked (organisation_id, day, last_seq) where actor_ref = '';
-comment on table  audit.asked is 'How often an actor asked for a subject on a day (UTC). With an empty subject: all he asked; with an empty actor: all that was asked about the subject.';
+create index asked_actors   on audit.asked (organisation_id, day, last_seq) where subject_ref = '' and actor_ref <> '';
+create index asked_subjects on audit.asked (organisation_id, day, last_seq) where actor_ref = '' and subject_ref <> '';
+comment on table  audit.asked is 'How often an actor asked for a subject on a day (UTC). With an empty subject: all he asked; with an empty actor: all that was asked about the subject; with both: all records of the day.';
 comment on column audit.asked.organisation_id is 'Tenant.';
 comment on column audit.asked.day is 'UTC.';
 comment on column audit.asked.actor_ref is 'As in audit.search, or empty.';
@@ -164,9 +164,9 @@ begin
   return greatest(n, m);
 end $$;
 
--- Under which keys a record is counted: the pair, if there is one, and each of the two by himself.
+-- Under which keys a record is counted: the pair, if there is one, each of the two by himself, and all.
 create function audit.sides(p_actor text, p_subject text) returns table (actor_ref text, subject_ref text) language sql immutable set search_path = pg_catalog, pg_temp as $$
-  select p_actor, p_subject where p_actor <> '' and p_subject <> '' union all select p_actor, '' where p_actor <> '' union all select '', p_subject where p_subject <> '' $$;
+  select p_actor, p_subject where p_actor <> '' and p_subject <> '' union all select p_actor, '' where p_actor <> '' union all select '', p_subject where p_subject <> '' union all select '', '' $$;
 revoke all on function audit.sides(text, text) from public;
 grant execute on function audit.sides(text, text) to counterfoil_access;
 
@@ -317,30 +317,20 @@ begin
 end $$;
 
 -- How many records of each decision there are in each stretch of so many seconds, of those that fulfil terms on kind, action, decision and
--- rule: read from the hours, so the time begins and ends with one; or, where they tell it, from the days between.
+-- rule: read from the hours, so the time begins and ends with one.
 create function access.log_hours(p_organisation uuid, p_since timestamptz, p_until timestamptz, p_column text[], p_value text[], p_wanted boolean[], p_seconds int)
   returns table (start timestamptz, decision text, n bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare wanted int[]; first timestamptz := p_until; last timestamptz := p_until;
+declare wanted int[];
 begin
   perform access.enter(p_organisation);
-  if p_seconds % 86400 = 0 and not p_column && array['kind', 'rule'] then
-    first := least(p_until, date_trunc('day', p_since + interval '24 hours' - interval '1 microsecond', 'UTC'));
-    last := greatest(first, date_trunc('day', p_until, 'UTC'));
-  end if;
   wanted := access.log_answers(p_organisation, p_column, p_value, p_wanted);
-  return query select to_timestamp(floor(extract(epoch from x.at) / p_seconds) * p_seconds), x.decision, sum(x.n)::bigint from (
-      select h.hour as at, a.decision, h.n from audit.hour h join audit.answer a on a.organisation_id = p_organisation and a.answer_id = h.answer_id
-        where h.organisation_id = p_organisation and (h.hour >= p_since and h.hour < first or h.hour >= last and h.hour < p_until) and (wanted is null or h.answer_id = any (wanted))
-      union all
-      select d.day::timestamp at time zone 'UTC', d.decision, d.n from audit.day d
-        where d.organisation_id = p_organisation and d.day >= (first at time zone 'UTC')::date and d.day < (last at time zone 'UTC')::date and not exists (
-          select from unnest(p_column, p_value, p_wanted) as t(c, v, wanted)
-          where t.c in ('action', 'decision') and (case t.c when 'action' then d.action else d.decision end = t.v) <> t.wanted)) x
-    group by 1, 2 order by 1, 2;
+  return query select to_timestamp(floor(extract(epoch from h.hour) / p_seconds) * p_seconds), a.decision, sum(h.n)::bigint
+    from audit.hour h join audit.answer a on a.organisation_id = p_organisation and a.answer_id = h.answer_id
+    where h.organisation_id = p_organisation and h.hour >= p_since and h.hour < p_until and (wanted is null or h.answer_id = any (wanted)) group by 1, 2 order by 1, 2;
 end $$;
 
--- The same of one who asked, of one who was asked for, or of a pair, from the days.
+-- The same of one who asked, of one who was asked for, of a pair, or of all, from the days.
 create function access.log_days_of(p_organisation uuid, p_from date, p_to date, p_actor text, p_subject text, p_column text[], p_value text[], p_wanted boolean[], p_days int)
   returns table (start timestamptz, decision text, n bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
@@ -447,7 +437,7 @@ begin
     others := others || format(' and p.%I %s $5[%s]', p_column[i] || '_ref', case when p_wanted[i] then '=' else '<>' end, i);
     paired := paired or p_column[i] <> p_by;
   end loop;
-  rows := case when paired then 'p.actor_ref <> '''' and p.subject_ref <> ''''' when p_by = 'actor' then 'p.subject_ref = ''''' else 'p.actor_ref = ''''' end;
+  rows := case when paired then 'p.actor_ref <> '''' and p.subject_ref <> ''''' when p_by = 'actor' then 'p.subject_ref = '''' and p.actor_ref <> ''''' else 'p.actor_ref = '''' and p.subject_ref <> ''''' end;
   who := case p_by when 'subject' then '''''::text' else 'l.actor_ref' end;
   whom := case p_by when 'actor' then '''''::text' else 'l.subject_ref' end;
   return query execute 'with listed as materialized (
@@ -502,8 +492,8 @@ begin
     using p_organisation, p_since, p_until, p_value, p_seconds, p_place_seq, p_limit;
 end $$;
 
--- Whoever asked most, or was asked for most, within whole days.
-create function access.log_most(p_organisation uuid, p_from date, p_to date, p_by text, p_limit int) returns table (reference text, n bigint, body bytea)
+-- Whoever asked most, or was asked for most, within whole days, of all sorts of records or of some.
+create function access.log_most(p_organisation uuid, p_from date, p_to date, p_answers int[], p_by text, p_limit int) returns table (reference text, n bigint, body bytea)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 begin
   if p_by not in ('actor', 'subject') then
@@ -511,9 +501,12 @@ begin
   end if;
   perform access.enter(p_organisation);
   return query execute format('select x.reference, x.n, (select r.body from audit.record r where r.organisation_id = $1 and r.seq = x.last_seq) from (
-      select p.%I as reference, sum(p.n)::bigint as n, max(p.last_seq) as last_seq from audit.asked p
-      where p.organisation_id = $1 and p.%I = '''' and p.day >= $2 and p.day < $3 group by 1 order by 2 desc, 3 desc limit $4) x order by x.n desc, x.last_seq desc',
-    p_by || '_ref', case p_by when 'actor' then 'subject_ref' else 'actor_ref' end) using p_organisation, p_from, p_to, p_limit;
+      select p.%1$I as reference, sum(%3$s)::bigint as n, max(p.last_seq) as last_seq from audit.asked p
+      where p.organisation_id = $1 and p.%2$I = '''' and p.%1$I <> '''' and p.day >= $2 and p.day < $3 and ($5 is null or p.answers && $5)
+      group by 1 order by 2 desc, 3 desc limit $4) x order by x.n desc, x.last_seq desc',
+    p_by || '_ref', case p_by when 'actor' then 'subject_ref' else 'actor_ref' end,
+    case when p_answers is null then 'p.n' else '(select sum(u.n) from unnest(p.answers, p.counts) as u(answer, n) where u.answer = any ($5))' end)
+    using p_organisation, p_from, p_to, p_limit, p_answers;
 end $$;
 
 -- Records with what they are searched by, as before, and the rule of a denial.
@@ -561,9 +554,9 @@ end $$;
 revoke all on function access.log_answers(uuid, text[], text[], boolean[]), access.log_edges(uuid, text, text, date, date, int[]), access.log_hours(uuid, timestamptz, timestamptz, text[], text[], boolean[], int),
   access.log_days_of(uuid, date, date, text, text, text[], text[], boolean[], int), access.log_rules(uuid, timestamptz, timestamptz),
   access.log_people(uuid, date, date, int[], text[], text[], boolean[], text, date, bigint, int), access.log_pairs(uuid, timestamptz, timestamptz, text[], text[], boolean[], text, int, bigint, int),
-  access.log_most(uuid, date, date, text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) from public;
+  access.log_most(uuid, date, date, int[], text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) from public;
 grant execute on function access.log_answers(uuid, text[], text[], boolean[]), access.log_hours(uuid, timestamptz, timestamptz, text[], text[], boolean[], int),
   access.log_days_of(uuid, date, date, text, text, text[], text[], boolean[], int), access.log_rules(uuid, timestamptz, timestamptz),
   access.log_people(uuid, date, date, int[], text[], text[], boolean[], text, date, bigint, int), access.log_pairs(uuid, timestamptz, timestamptz, text[], text[], boolean[], text, int, bigint, int),
-  access.log_most(uuid, date, date, text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) to counterfoil_service;
+  access.log_most(uuid, date, date, int[], text, int), access.log_counted_days(uuid), access.log_miscounted(uuid, date) to counterfoil_service;
 reset role;

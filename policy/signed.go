@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
@@ -10,7 +11,9 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -40,15 +43,21 @@ func Open(path string, key []byte) (fs.FS, error) {
 	if info.IsDir() {
 		return openDir(os.DirFS(path), key)
 	}
-	file, err := os.Open(path)
+	packed, err := readArchive(path)
 	if err != nil {
 		return nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
 	}
-	packed, err := io.ReadAll(io.LimitReader(file, maxArchiveBytes+1))
-	if err = errors.Join(err, file.Close()); err != nil {
-		return nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
-	}
 	return openArchive(packed, key)
+}
+
+// readArchive reads a bundle file, and of one that is too large no more than shows it.
+func readArchive(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := io.ReadAll(io.LimitReader(file, maxArchiveBytes+1))
+	return packed, errors.Join(err, file.Close())
 }
 
 // withoutPath leaves the path on this machine out of an error, which may be recorded.
@@ -57,6 +66,57 @@ func withoutPath(err error) error {
 		return at.Err
 	}
 	return err
+}
+
+// Signed is a bundle as one file, under a signature that was verified. Without a digest it is the policy compiled in.
+type Signed struct {
+	Packed           []byte
+	Digest, Revision string
+}
+
+// Digest is by what a bundle is approved: SHA-256 of the file.
+func Digest(packed []byte) string {
+	sum := sha256.Sum256(packed)
+	return hex.EncodeToString(sum[:])
+}
+
+// Pack loads a bundle as strictly as one that decides, signed with the key, and gives it as one file. Of a directory it makes one.
+func Pack(ctx context.Context, path string, key []byte) (Signed, *Engine, error) {
+	if len(key) == 0 {
+		return Signed{}, nil, errors.New("open policy bundle: there is no key to verify it with")
+	}
+	info, err := os.Stat(path)
+	var packed []byte
+	if err == nil && info.IsDir() {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		w := tar.NewWriter(z)
+		err = errors.Join(w.AddFS(os.DirFS(path)), w.Close(), z.Close())
+		packed = b.Bytes()
+	} else if err == nil {
+		packed, err = readArchive(path)
+	}
+	if err != nil {
+		return Signed{}, nil, fmt.Errorf("open policy bundle: %w", withoutPath(err))
+	}
+	fsys, err := openArchive(packed, key)
+	if err != nil {
+		return Signed{}, nil, err
+	}
+	engine, err := Admit(ctx, fsys)
+	if err != nil {
+		return Signed{}, nil, err
+	}
+	return Signed{packed, Digest(packed), engine.Revision()}, engine, nil
+}
+
+// AdmitKept loads a bundle whose signature was verified when it was kept, and of which somebody else vouches that it is the same.
+func AdmitKept(ctx context.Context, packed []byte) (*Engine, error) {
+	fsys, err := openArchive(packed, nil)
+	if err != nil {
+		return nil, err
+	}
+	return Admit(ctx, fsys)
 }
 
 func openDir(dir fs.FS, key []byte) (fs.FS, error) {
@@ -274,6 +334,11 @@ func forbidden() []base {
 				in := permitted.in.clone()
 				s.apply(&in)
 				all = append(all, base{string(purpose) + ", " + permitted.name + ", " + s.how, in})
+			}
+			if purpose != BreakGlass && purpose != AnswerRequest && len(permitted.in.Fields) > 0 && permitted.in.Actor.Kind != permitted.in.Subject.Kind && permitted.in.Conversation.ActorIs != "visitor" {
+				in := permitted.in.clone()
+				in.Subject.Restricted = true
+				all = append(all, base{string(purpose) + ", " + permitted.name + ", of what is restricted", in})
 			}
 			if permitted.in.Actor.Kind != "admin" {
 				continue

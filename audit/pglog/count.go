@@ -32,15 +32,15 @@ const day = 24 * time.Hour
 // sorted are the columns of which a count exists for each hour and for each person and day.
 var sorted = []string{"kind", "action", "decision", "rule"}
 
-// unit is the stretch for which what answers q was counted already; 0 when nothing was.
-func (q Query) unit() time.Duration {
-	if q.Conversation != "" || q.Address != "" || q.AddressNet != "" || slices.ContainsFunc(q.Not, func(t Term) bool { return !slices.Contains(sorted, t.Column) }) {
-		return 0
+// counted says for which stretches of time what answers q was counted already, the longest first.
+func (q Query) counted() []time.Duration {
+	switch {
+	case q.Conversation != "" || q.Address != "" || q.AddressNet != "" || slices.ContainsFunc(q.Not, func(t Term) bool { return !slices.Contains(sorted, t.Column) }):
+		return nil
+	case q.Actor != "" || q.Subject != "":
+		return []time.Duration{day}
 	}
-	if q.Actor == "" && q.Subject == "" {
-		return time.Hour
-	}
-	return day
+	return []time.Duration{day, time.Hour}
 }
 
 // Times counts the records that answer q in stretches of time that begin at multiples of one. Of what was not counted when it became
@@ -54,42 +54,45 @@ func (l *Log) Times(ctx context.Context, organisation uuid.UUID, q Query, stretc
 		return nil, false, err
 	}
 	columns, values, wanted := q.terms()
-	exact := func(from, to time.Time) error {
+	open := until.After(time.Now()) // then what has begun has all of its records
+	var count func(from, to time.Time, units []time.Duration) error
+	count = func(from, to time.Time, units []time.Duration) error {
 		if !from.Before(to) {
 			return nil
 		}
-		found, err := l.stretches(ctx, sqlTimes, organisation, from, to, columns, values, wanted, int(stretch.Seconds()), atMost)
-		var n int64
-		for _, s := range found {
-			n += s.N
+		if len(units) == 0 {
+			found, err := l.stretches(ctx, sqlTimes, organisation, from, to, columns, values, wanted, int(stretch.Seconds()), atMost)
+			var n int64
+			for _, s := range found {
+				n += s.N
+			}
+			counts, more = append(counts, found...), more || n >= int64(atMost)
+			return err
 		}
-		counts, more = append(counts, found...), more || n >= int64(atMost)
-		return err
+		unit := units[0]
+		first, last := from.Add(unit-1).Truncate(unit), to.Truncate(unit)
+		if open && to.Equal(until) && to.After(last) {
+			last = last.Add(unit)
+		}
+		if stretch%unit != 0 || !first.Before(last) {
+			return count(from, to, units[1:])
+		}
+		var found []Stretch
+		var err error
+		if unit == day {
+			found, err = l.stretches(ctx, sqlDaysOf, organisation, first, last, q.Actor, q.Subject, columns, values, wanted, int(stretch/day))
+		} else {
+			found, err = l.stretches(ctx, sqlHours, organisation, first, last, columns, values, wanted, int(stretch.Seconds()))
+		}
+		if counts = append(counts, found...); err != nil {
+			return err
+		}
+		if err := count(from, first, units[1:]); err != nil {
+			return err
+		}
+		return count(last, to, units[1:])
 	}
-	unit := q.unit()
-	if unit == 0 || stretch%unit != 0 {
-		return counts, more, exact(since, until)
-	}
-	first, last := since.UTC().Add(unit-1).Truncate(unit), until.UTC().Truncate(unit)
-	if until.After(time.Now()) { // what has begun has all of its records
-		last = last.Add(unit)
-	}
-	if !first.Before(last) {
-		return counts, more, exact(since, until)
-	}
-	var kept []Stretch
-	if unit == time.Hour {
-		kept, err = l.stretches(ctx, sqlHours, organisation, first, last, columns, values, wanted, int(stretch.Seconds()))
-	} else {
-		kept, err = l.stretches(ctx, sqlDaysOf, organisation, first, last, q.Actor, q.Subject, columns, values, wanted, int(stretch/day))
-	}
-	if err == nil {
-		counts = kept
-		err = exact(since, first)
-	}
-	if err == nil {
-		err = exact(last, until)
-	}
+	err = count(since.UTC(), until.UTC(), q.counted())
 	return counts, more, err
 }
 
@@ -227,10 +230,9 @@ func (l *Log) peopleByDay(ctx context.Context, organisation uuid.UUID, queries [
 		if other.Conversation != "" || other.Address != "" || other.AddressNet != "" || other.Actor != q.Actor || other.Subject != q.Subject || !slices.Equal(rest, nots) {
 			return nil, false, nil
 		}
-		columns, values, wanted := other.terms()
-		var some []int32
-		if err := l.pool.QueryRow(ctx, sqlAnswers, organisation, columns, values, wanted).Scan(&some); err != nil {
-			return nil, false, fmt.Errorf("count people in the log: %w", err)
+		some, err := l.answers(ctx, organisation, other)
+		if err != nil {
+			return nil, false, err
 		}
 		all, answers = all || some == nil, append(answers, some...)
 	}
@@ -268,7 +270,7 @@ func (l *Log) number(ctx context.Context, organisation uuid.UUID, queries []Quer
 	for _, q := range queries {
 		q.Since, q.Until = since, until
 		q.Not = slices.DeleteFunc(slices.Clone(q.Not), func(t Term) bool { return !slices.Contains(sorted, t.Column) })
-		if q.unit() == 0 {
+		if len(q.counted()) == 0 {
 			return 0, false, nil
 		}
 		counts, _, err := l.Times(ctx, organisation, q, day, 1)
@@ -306,14 +308,18 @@ type Most struct {
 	Last      []byte
 }
 
-const sqlMost = "select reference, n, body from access.log_most($1, $2, $3, $4, $5)"
+const sqlMost = "select reference, n, body from access.log_most($1, $2, $3, $4, $5, $6)"
 
-// Most gives who asked most, or was asked for most, within whole days.
-func (l *Log) Most(ctx context.Context, organisation uuid.UUID, from, to time.Time, by string, limit int) ([]Most, error) {
+// Most gives who asked most, or was asked for most, within the whole days of q, of the sorts of records that q names; it names nothing else.
+func (l *Log) Most(ctx context.Context, organisation uuid.UUID, q Query, by string) ([]Most, error) {
 	if err := l.index(ctx, organisation); err != nil {
 		return nil, err
 	}
-	rows, err := l.pool.Query(ctx, sqlMost, organisation, from.UTC(), to.UTC(), by, limit)
+	answers, err := l.answers(ctx, organisation, q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.pool.Query(ctx, sqlMost, organisation, q.Since.UTC(), q.Until.UTC(), answers, by, q.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("count people in the log: %w", err)
 	}
@@ -322,6 +328,15 @@ func (l *Log) Most(ctx context.Context, organisation uuid.UUID, from, to time.Ti
 		return nil, fmt.Errorf("count people in the log: %w", err)
 	}
 	return most, nil
+}
+
+// answers are the sorts of records that q names; nil for all.
+func (l *Log) answers(ctx context.Context, organisation uuid.UUID, q Query) (answers []int32, err error) {
+	columns, values, wanted := q.terms()
+	if err := l.pool.QueryRow(ctx, sqlAnswers, organisation, columns, values, wanted).Scan(&answers); err != nil {
+		return nil, fmt.Errorf("count people in the log: %w", err)
+	}
+	return answers, nil
 }
 
 // Denied is how often a rule denied.

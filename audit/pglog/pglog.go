@@ -47,6 +47,7 @@ type Log struct {
 	pool      *pgxpool.Pool
 	key       audit.Key
 	decisions DecisionKey
+	committed func(records int, took time.Duration) // nil, or told of each batch
 
 	mu        sync.Mutex
 	appenders map[uuid.UUID]*appender // those of organisations that were ever appended to
@@ -57,6 +58,10 @@ type Log struct {
 func New(pool *pgxpool.Pool, key audit.Key, decisions DecisionKey) *Log {
 	return &Log{pool: pool, key: key, decisions: decisions, appenders: make(map[uuid.UUID]*appender)}
 }
+
+// OnCommit has f told of each batch that was committed: how many records, and how long it took. It must be quick, and be set
+// before the log is used.
+func (l *Log) OnCommit(f func(records int, took time.Duration)) { l.committed = f }
 
 // Draft is an entry to be recorded; the log fills in its index, time and nonce. A ticket goes with a disclosure whose
 // values are taken afterwards.
@@ -211,9 +216,13 @@ func (a *appender) next() []*call {
 func (a *appender) run() {
 	for calls := a.next(); calls != nil; calls = a.next() {
 		b := &batch{calls: calls}
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 		err := a.commit(ctx, b)
 		cancel()
+		if err == nil && a.log.committed != nil {
+			a.log.committed(len(b.bodies), time.Since(began))
+		}
 		if err != nil || len(b.take) == 0 {
 			b.answer(nil, err)
 			continue

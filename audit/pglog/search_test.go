@@ -256,7 +256,8 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 	})
 	t.Run("the most frequent, and the rules that denied", func(t *testing.T) {
 		today := all[n-1].Time.Truncate(24 * time.Hour)
-		most, err := l.Most(t.Context(), p.organisation, today, today.AddDate(0, 0, 2), pglog.BySubject, 2)
+		q := pglog.Query{Since: today, Until: today.AddDate(0, 0, 2), Limit: 2}
+		most, err := l.Most(t.Context(), p.organisation, q, pglog.BySubject)
 		must(t, err)
 		counts := map[string]int64{}
 		for _, e := range all {
@@ -264,6 +265,18 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 		}
 		if len(most) != 2 || most[0].N < most[1].N || counts[most[0].Reference] != most[0].N || most[0].N != slices.Max(slices.Collect(maps.Values(counts))) {
 			t.Errorf("%+v of %v", most, counts)
+		}
+		q.Not = []pglog.Term{{"decision", "allow"}, {"decision", "masked"}}
+		most, err = l.Most(t.Context(), p.organisation, q, pglog.ByActor)
+		must(t, err)
+		clear(counts)
+		for _, e := range all {
+			if e.Decision == "deny" {
+				counts[e.Actor.Ref]++
+			}
+		}
+		if len(most) != 2 || counts[most[0].Reference] != most[0].N || most[0].N != slices.Max(slices.Collect(maps.Values(counts))) {
+			t.Errorf("denied: %+v of %v", most, counts)
 		}
 		rules, err := l.Denied(t.Context(), p.organisation, today, today.AddDate(0, 0, 2))
 		if err != nil || len(rules) != 1 || rules[0] != (pglog.Denied{Rule: "some.rule", N: 11}) {

@@ -55,6 +55,28 @@ func (all Publishers) Problems(ctx context.Context) (problems []Problem, of int)
 	return problems, of
 }
 
+// Unpublished gives how many records of one log are published nowhere yet at one of the destinations, at most, and how long ago the
+// checkpoint was signed that is the oldest of the logs' newest.
+func (all Publishers) Unpublished(ctx context.Context) (records uint64, age time.Duration, err error) {
+	for _, p := range all {
+		logs, err := p.Log.Standings(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		p.mu.RLock()
+		for _, l := range logs {
+			if s := p.logs[l.Organisation]; s.origin == l.Origin || s.origin == "" {
+				records = max(records, l.Size-min(s.published, l.Size))
+			}
+			if l.Size > 0 {
+				age = max(age, p.Now().Sub(l.LastAt))
+			}
+		}
+		p.mu.RUnlock()
+	}
+	return records, age, nil
+}
+
 // Forget drops what is known of a log, because it was begun anew.
 func (all Publishers) Forget(organisation uuid.UUID) {
 	for _, p := range all {

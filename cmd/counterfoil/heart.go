@@ -31,6 +31,7 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
+	"counterfoil/internal/telemetry"
 	"counterfoil/migrations"
 )
 
@@ -56,7 +57,7 @@ type heart struct {
 }
 
 // openHeart builds the heart over a database that is there and migrated.
-func openHeart(ctx context.Context, c config.Config, register *egress.Register, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider) (*heart, error) {
+func openHeart(ctx context.Context, c config.Config, register *egress.Register, databaseURL string, logger *slog.Logger, tracer trace.TracerProvider, meters *telemetry.Meters) (*heart, error) {
 	policies, err := openPolicies(ctx, c.Policy, logger)
 	if err != nil {
 		return nil, err
@@ -98,9 +99,14 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		return nil, err
 	}
 	h.ring = ring
-	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing})
+	h.log.OnCommit(func(records int, took time.Duration) { meters.Batch(context.Background(), records, took) })
+	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing, Decided: meters.Decision})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now, URL: c.ConsoleURL})
-	if err := errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx)); err != nil {
+	err = errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx))
+	if err == nil {
+		err = h.startPolicy(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -208,7 +214,7 @@ func (a *app) connect() (*heart, func(), error) {
 			return nil, nil, err
 		}
 	}
-	h, err := openHeart(a.ctx, c, a.egress, url, slog.New(slog.DiscardHandler), noop.NewTracerProvider())
+	h, err := openHeart(a.ctx, c, a.egress, url, slog.New(slog.DiscardHandler), noop.NewTracerProvider(), nil)
 	if err != nil {
 		stop()
 		return nil, nil, err

@@ -52,6 +52,7 @@ type cli struct {
 		List     adminListCmd     `cmd:"" help:"List the administrators of an organisation."`
 		Allow    adminAllowCmd    `cmd:"" help:"Admit an address or network to the audit console."`
 		Disallow adminDisallowCmd `cmd:"" help:"Admit an address or network no longer; sessions from there end at once."`
+		Reviews  adminReviewsCmd  `cmd:"" help:"List the access reviews, or what was decided in one."`
 		Unlock   adminUnlockCmd   `cmd:"" help:"Forget failed attempts to sign in, so that whoever was locked out may try again."`
 	} `cmd:"" help:"Administrators of the audit console, and from where they may use it."`
 	Auditor struct {
@@ -84,15 +85,27 @@ type cli struct {
 		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
 	} `cmd:"" help:"Connections out of the service."`
 	Policy struct {
-		Check  policyCheckCmd  `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
-		Test   policyTestCmd   `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
-		Matrix policyMatrixCmd `cmd:"" help:"Show what the policy decides for every actor, purpose and field."`
-		Sign   policySignCmd   `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
-		Replay policyReplayCmd `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
+		Check     policyCheckCmd     `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
+		Test      policyTestCmd      `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
+		Matrix    policyMatrixCmd    `cmd:"" help:"Show what the policy decides for every actor, purpose and field."`
+		Sign      policySignCmd      `cmd:"" help:"Write a policy as a signed bundle, which a running service takes over."`
+		Revisions policyRevisionsCmd `cmd:"" help:"Show which policy decides, and which ones administrators chose together."`
+		Demand    policyDemandCmd    `cmd:"" help:"Have two administrators choose the policy from now on; only two take that back."`
+		Replay    policyReplayCmd    `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
 	Jobs struct {
 		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
 	} `cmd:"" help:"The queue of scheduled and long work."`
+	Logs struct {
+		Status logsStatusCmd `cmd:"" help:"Show how old the operational log is."`
+		Prune  logsPruneCmd  `cmd:"" help:"Remove what is too old there, for a host on which the service does not run."`
+	} `cmd:"" help:"The operational log, no line of which gets a day old."`
+	Canary struct {
+		Scan canaryScanCmd `cmd:"" help:"Plant people who do not exist, and look for them in everything that is written. Looking is recorded too."`
+	} `cmd:"" help:"People who do not exist, whose names may be found nowhere."`
+	Telemetry struct {
+		Dashboard telemetryDashboardCmd `cmd:"" help:"Print a Grafana dashboard of what the service measures."`
+	} `cmd:"" help:"What the service measures of itself."`
 	Teams struct {
 		Package teamsPackageCmd `cmd:"" help:"Write the app package that is uploaded to Teams."`
 	} `cmd:"" help:"The Teams app."`

@@ -11,9 +11,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
+
+	"github.com/google/uuid"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/config"
@@ -33,8 +37,12 @@ type policies struct {
 	engine   *policy.Engine
 
 	bundle  watched
-	before  string // revision that decided before the last change
-	refused error  // of the bundle as it lies there; nil when it decides
+	current atomic.Pointer[policy.Signed] // what decides
+	before  string                        // revision that decided before the last change
+	refused error                         // of the bundle as it lies there; nil when it decides
+
+	demanded bool   // two choose what decides, and what lies there decides no more
+	unchosen string // digest of what was last found there and is not what was chosen
 
 	unrecorded bool // what decides since the start does not stand in every log yet
 
@@ -50,27 +58,143 @@ func openPolicies(ctx context.Context, c config.Policy, logger *slog.Logger) (*p
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
 	p := &policies{settings: c, logger: logger, engine: engine, before: engine.Revision(), bundle: watched{path: c.Bundle, keyFile: c.KeyFile}, candidate: watched{path: c.Candidate}}
+	p.current.Store(&policy.Signed{Revision: engine.Revision()})
 	if c.Bundle == "" {
 		return p, nil
 	}
 	p.bundle.tried = p.bundle.digest()
-	other, err := p.signed(ctx)
+	bundle, other, err := p.signed(ctx, c.Bundle)
 	if p.refused = err; err != nil {
 		logger.Error("the policy bundle is refused, and the one compiled in decides", "revision", engine.Revision(), "error", err)
 		return p, nil
 	}
-	engine.Adopt(other)
+	p.adopt(bundle, other)
 	logger.Info("the policy bundle decides", "revision", engine.Revision())
 	return p, nil
 }
 
-// signed loads the bundle as it lies there now.
-func (p *policies) signed(ctx context.Context) (*policy.Engine, error) {
+// signed loads a bundle as it lies there now.
+func (p *policies) signed(ctx context.Context, path string) (policy.Signed, *policy.Engine, error) {
 	key, err := os.ReadFile(p.settings.KeyFile)
 	if err != nil {
-		return nil, errors.New("the key that verifies the policy cannot be read")
+		return policy.Signed{}, nil, errors.New("the key that verifies the policy cannot be read")
 	}
-	return admit(ctx, p.settings.Bundle, key)
+	return policy.Pack(ctx, path, key)
+}
+
+// adopt lets a policy decide from now on.
+func (p *policies) adopt(bundle policy.Signed, other *policy.Engine) {
+	p.engine.Adopt(other)
+	p.current.Store(&bundle)
+}
+
+// proposed gives what lies where a bundle or a candidate is looked for, is signed, and does not decide.
+func (p *policies) proposed(ctx context.Context) (all []policy.Signed) {
+	for _, path := range []string{p.settings.Candidate, p.settings.Bundle} {
+		if path == "" || p.settings.KeyFile == "" {
+			continue
+		}
+		bundle, _, err := p.signed(ctx, path)
+		if err == nil && bundle.Digest != p.current.Load().Digest && !slices.ContainsFunc(all, func(b policy.Signed) bool { return b.Digest == bundle.Digest }) {
+			all = append(all, bundle)
+		}
+	}
+	return all
+}
+
+// chosen loads the policy that was chosen.
+func (h *heart) chosen(ctx context.Context, all map[uuid.UUID][]access.Choice, c access.Choice) (policy.Signed, *policy.Engine, error) {
+	if c.Digest == "" {
+		engine, err := policy.New(ctx)
+		return policy.Signed{Revision: engine.Revision()}, engine, err
+	}
+	for organisation, choices := range all {
+		if !slices.ContainsFunc(choices, func(o access.Choice) bool { return o.Digest == c.Digest }) {
+			continue
+		}
+		packed, err := h.gate.KeptBundle(ctx, organisation, c.Digest)
+		if err != nil {
+			return policy.Signed{}, nil, fmt.Errorf("the policy of revision %s, which was chosen, is not there: %w", c.Revision, err)
+		}
+		engine, err := policy.AdmitKept(ctx, packed)
+		return policy.Signed{Packed: packed, Digest: c.Digest, Revision: engine.Revision()}, engine, err
+	}
+	return policy.Signed{}, nil, access.ErrUnknown
+}
+
+// startPolicy lets the policy decide that was chosen, if two have to choose it. If it cannot be had, nothing starts: no other may decide in its place.
+func (h *heart) startPolicy(ctx context.Context) error {
+	p := h.policies
+	all, err := h.gate.Choices(ctx)
+	if err != nil {
+		return err
+	}
+	for _, choices := range all {
+		p.demanded = p.demanded || access.Demanded(choices)
+	}
+	if !p.demanded {
+		return nil
+	}
+	c, ok := access.Chosen(all)
+	if !ok {
+		return errors.New("the organisations that demand to choose the policy agree on none")
+	}
+	if c.Digest == p.current.Load().Digest {
+		return nil
+	}
+	bundle, engine, err := h.chosen(ctx, all, c)
+	if err != nil {
+		return err
+	}
+	p.adopt(bundle, engine)
+	p.logger.Info("the policy that was chosen decides", "revision", p.engine.Revision())
+	return nil
+}
+
+// followChoice lets a policy decide that was chosen meanwhile, on this node or another, once that is on record.
+func (h *heart) followChoice(ctx context.Context) error {
+	p := h.policies
+	all, err := h.gate.Choices(ctx)
+	if err != nil {
+		return err
+	}
+	before := p.demanded
+	p.demanded = false
+	for _, choices := range all {
+		p.demanded = p.demanded || access.Demanded(choices)
+	}
+	if before && !p.demanded { // what the host has decides again
+		p.bundle.tried, p.unchosen = "", ""
+		if p.settings.Bundle == "" && p.current.Load().Digest != "" {
+			engine, err := policy.New(ctx)
+			if err != nil {
+				return err
+			}
+			return h.decidesFromNow(ctx, policy.Signed{Revision: engine.Revision()}, engine)
+		}
+	}
+	c, ok := access.Chosen(all)
+	if !ok || c.Digest == p.current.Load().Digest {
+		return nil
+	}
+	bundle, engine, err := h.chosen(ctx, all, c)
+	if err != nil {
+		return err
+	}
+	return h.decidesFromNow(ctx, bundle, engine)
+}
+
+// decidesFromNow lets a policy decide once that is on record.
+func (h *heart) decidesFromNow(ctx context.Context, bundle policy.Signed, engine *policy.Engine) error {
+	p := h.policies
+	p.before = p.engine.Revision()
+	err := h.recordChange(ctx, access.PolicyActivated, map[string]string{"revision": bundle.Revision, "before": p.before, "digest": bundle.Digest})
+	if err != nil {
+		return err
+	}
+	p.adopt(bundle, engine)
+	p.logger.InfoContext(ctx, "another policy decides", "revision", bundle.Revision, "before", p.before)
+	return nil
 }
 
 // watched is a bundle that may change under a running service.
@@ -131,19 +255,24 @@ func (w *watched) digest() string {
 // bundle there is nothing to write: each record names the revision that decided.
 func (h *heart) recordPolicy(ctx context.Context) error {
 	p := h.policies
-	if p.settings.Bundle == "" {
+	if p.settings.Bundle == "" && !p.demanded {
 		return nil
 	}
-	err := h.recordChange(ctx, p.engine.Revision(), p.refused)
+	var err error
+	if p.refused != nil {
+		err = h.recordRefusal(ctx, p.refused)
+	} else {
+		err = h.recordChange(ctx, access.PolicyActivated, map[string]string{"revision": p.engine.Revision(), "before": p.before, "digest": p.current.Load().Digest})
+	}
 	p.unrecorded = err != nil
 	return err
 }
 
-func (h *heart) recordChange(ctx context.Context, revision string, refused error) error {
-	action, facts := access.PolicyActivated, map[string]string{"revision": revision, "before": h.policies.before, "digest": h.policies.bundle.tried}
-	if refused != nil {
-		action, facts = access.PolicyRefused, map[string]string{"revision": h.policies.engine.Revision(), "reason": oneLine(refused.Error()), "digest": h.policies.bundle.tried}
-	}
+func (h *heart) recordRefusal(ctx context.Context, refused error) error {
+	return h.recordChange(ctx, access.PolicyRefused, map[string]string{"revision": h.policies.engine.Revision(), "reason": oneLine(refused.Error()), "digest": h.policies.bundle.tried})
+}
+
+func (h *heart) recordChange(ctx context.Context, action string, facts map[string]string) error {
 	all, err := h.store.Organisations(ctx)
 	if err != nil {
 		return err
@@ -166,12 +295,9 @@ func oneLine(s string) string {
 	return s
 }
 
-// watchPolicies takes over bundles as they change, and lets a candidate be asked beside.
+// watchPolicies takes over policies as they are chosen and bundles as they change, and lets a candidate be asked beside.
 func (h *heart) watchPolicies(ctx context.Context) {
 	p := h.policies
-	if p.settings.Bundle == "" && p.settings.Candidate == "" {
-		return
-	}
 	stop := func() {}
 	if p.settings.Candidate != "" {
 		p.candidate.tried = p.candidate.digest()
@@ -192,6 +318,9 @@ func (h *heart) watchPolicies(ctx context.Context) {
 			if p.unrecorded {
 				_ = h.recordPolicy(ctx) // until it is
 			}
+			if err := h.followChoice(ctx); err != nil && ctx.Err() == nil {
+				p.logger.WarnContext(ctx, "the policy that decides stays, whatever was chosen", "revision", p.engine.Revision(), "error", err)
+			}
 			if p.settings.Bundle != "" && p.bundle.changed() {
 				h.takeOver(ctx)
 			}
@@ -204,13 +333,13 @@ func (h *heart) watchPolicies(ctx context.Context) {
 	}
 }
 
-// takeOver lets a changed bundle decide, once that is on record. Otherwise the one before stays.
+// takeOver lets a changed bundle decide, once that is on record. Otherwise the one before stays. Where two have to choose, it only waits for them.
 func (h *heart) takeOver(ctx context.Context) {
 	p := h.policies
-	other, err := p.signed(ctx)
+	bundle, other, err := p.signed(ctx, p.settings.Bundle)
 	if err != nil {
 		p.logger.ErrorContext(ctx, "the policy bundle is refused, and the one before stays", "revision", p.engine.Revision(), "error", err)
-		if err := h.recordChange(ctx, "", err); err != nil {
+		if err := h.recordRefusal(ctx, err); err != nil {
 			p.bundle.tried = "" // look again
 			p.logger.ErrorContext(ctx, "the refusal of a policy bundle is not recorded", "error", err)
 			return
@@ -218,15 +347,25 @@ func (h *heart) takeOver(ctx context.Context) {
 		p.refused = err
 		return
 	}
-	p.before = p.engine.Revision()
-	if err := h.recordChange(ctx, other.Revision(), nil); err != nil {
+	if p.demanded {
+		if bundle.Digest == p.current.Load().Digest || bundle.Digest == p.unchosen {
+			return
+		}
+		p.logger.WarnContext(ctx, "the policy bundle waits until two administrators activate it", "bundle", bundle.Revision, "revision", p.engine.Revision())
+		if err := h.recordChange(ctx, access.PolicyProposed, map[string]string{"revision": bundle.Revision, "digest": bundle.Digest}); err != nil {
+			p.bundle.tried = "" // look again
+			p.logger.ErrorContext(ctx, "the coming of a policy bundle is not recorded", "error", err)
+			return
+		}
+		p.unchosen = bundle.Digest
+		return
+	}
+	if err := h.decidesFromNow(ctx, bundle, other); err != nil {
 		p.bundle.tried = "" // look again
 		p.logger.ErrorContext(ctx, "the policy bundle waits until its coming can be recorded", "error", err)
 		return
 	}
-	p.engine.Adopt(other)
 	p.refused = nil
-	p.logger.InfoContext(ctx, "the policy bundle decides", "revision", other.Revision(), "before", p.before)
 }
 
 // putBeside lets the candidate be asked, and gives what ends that.

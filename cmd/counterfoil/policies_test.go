@@ -242,8 +242,35 @@ func TestAPolicyIsSwappedRefusedAndTriedUnderARunningService(t *testing.T) {
 		t.Errorf("%v: %+v", err, sum)
 	}
 	theLast(t, env, "policy.replay", func(e audit.Entry) bool { return e.Decision == audit.DecisionAllow && e.Facts["other"] == sum.Revision })
+	demandTwo(t, r, env, builtIn.Revision(), func() { sign(other, private) })
 	if code, out, _ := command(t, env, "policy", "replay", "--bundle", candidate, "--since", "0h"); code != exitFine || !strings.Contains(out, "Of 1 decisions 0 would") {
 		t.Errorf("replay of its own record: %d\n%s", code, out)
+	}
+}
+
+// demandTwo has two choose the policy; then one that is properly signed and comes to lie there does not decide, neither now nor after another start.
+func demandTwo(t *testing.T, r *running, env []string, decides string, put func()) {
+	t.Helper()
+	if code, out, errs := command(t, env, "policy", "demand"); code != exitFine || !strings.Contains(out, "beginning with revision "+decides) {
+		t.Fatalf("demand: %d %s%s", code, out, errs)
+	}
+	theLast(t, env, "policy.demand", func(e audit.Entry) bool { return e.Rule == "administer.operator" && e.Facts["revision"] == decides })
+	if code, _, _ := command(t, env, "policy", "demand"); code == exitFine {
+		t.Error("it is demanded twice")
+	}
+	put()
+	waits := theLast(t, env, "policy.proposed", func(audit.Entry) bool { return true })
+	if waits.Facts["revision"] == decides || len(waits.Facts["digest"]) != 64 {
+		t.Errorf("recorded %+v", waits)
+	}
+	if status := opens(t, r); status != http.StatusCreated {
+		t.Fatalf("open: %d", status)
+	}
+	theLast(t, env, "collect_visitor", func(e audit.Entry) bool { return e.Policy == decides })
+	code, out, errs := command(t, env, "policy", "revisions", "--json") // a start of its own, with that bundle before it
+	var revisions revisionsOut
+	if err := json.Unmarshal([]byte(out), &revisions); code != exitFine || err != nil || revisions.Revision != decides || revisions.Digest != "" || !revisions.Demanded || len(revisions.Choices) != 1 || revisions.Choices[0].Act != "demand" {
+		t.Errorf("%d, %v, %+v\n%s%s", code, err, revisions, out, errs)
 	}
 }
 

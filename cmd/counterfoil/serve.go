@@ -18,7 +18,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
 	"counterfoil/internal/access"
@@ -32,14 +31,17 @@ import (
 	"counterfoil/internal/demo"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/jobs"
+	"counterfoil/internal/oplog"
 	"counterfoil/internal/pg/cluster"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/teams"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
 	"counterfoil/internal/widget"
+	"counterfoil/policy"
 )
 
 type serveCmd struct {
@@ -69,11 +71,13 @@ func (s serveCmd) Run(a *app) error {
 	if s.Demo {
 		level = slog.LevelWarn
 	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	svc := &service{config: c, egress: a.egress, logger: logger, tracer: noop.NewTracerProvider(), fail: make(chan error, 1)}
+	svc := &service{config: c, egress: a.egress, fail: make(chan error, 1)}
 	defer svc.stop()
+	if err := svc.operate(ctx, a, level); err != nil {
+		return err
+	}
 	if err := svc.start(ctx, s.Demo, func(text string) { fmt.Fprintln(a.stderr, text) }); err != nil {
 		return err
 	}
@@ -90,11 +94,14 @@ func (s serveCmd) Run(a *app) error {
 
 // service is the running program. What it started is ended in the opposite order.
 type service struct {
-	config config.Config
-	egress *egress.Register
-	logger *slog.Logger
-	tracer trace.TracerProvider
-	fail   chan error // the first part that ended by itself
+	config    config.Config
+	egress    *egress.Register
+	logger    *slog.Logger
+	tracer    trace.TracerProvider
+	lines     *oplog.Dir
+	telemetry *telemetry.Export
+	tap       *tap       // nil while no telemetry is sent
+	fail      chan error // the first part that ended by itself
 
 	ownerURL string // of the own database; empty over somebody else's
 	heart    *heart
@@ -128,7 +135,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	if err != nil {
 		return err
 	}
-	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer); err != nil {
+	if s.heart, err = openHeart(ctx, c, s.egress, databaseURL, s.logger, s.tracer, s.telemetry.Meters); err != nil {
 		return err
 	}
 	s.onStop(s.heart.close)
@@ -162,6 +169,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		CollectVisitor: readers.VisitorCollector,       // what the visitor says about himself is kept
 		CollectAgent:   readers.AgentCollector,         // who joined is kept
 	})
+	people := subject.Desk{Gate: s.heart.gate, Log: s.heart.log, Now: time.Now}
 	var teamsBot *bot.Bot
 	if s.config.Bot.AppID != "" {
 		client, verifier, tenants, cloud, err := s.connector()
@@ -174,13 +182,18 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			JoinerToChannel: readers.JoinerToChannel,      // the channel learns who joined
 			FirstLine:       readers.FirstLineToChannel,   // the channel sees what waits
 			ForAgent:        readers.ConversationForAgent, // the agent's 1:1 chat shows the conversation
+			Own:             readers.OwnAgent,             // an agent gets what is kept of him
+			People:          people, PublicURL: c.PublicURL, Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		})
 	}
 
 	hub := stream.New(stream.Config{Logger: s.logger, Stale: widget.Stale(conversations)})
 	visitors, err := widget.New(widget.Config{
-		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger,
-		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger, People: people,
+		Own:        readers.OwnVisitor,             // a visitor sees what is kept of him
+		ForVisitor: readers.ConversationForVisitor, // and what he wrote
+		Collector:  readers.VisitorCollector,       // and corrects it
+		Address:    func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 	})
 	if err != nil {
 		return err
@@ -201,6 +214,11 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		return err
 	}
 	s.onStop(s.heart.closeControl)
+	s.background(s.keepLines)
+	s.background(s.watchCanaries)
+	if err := s.measure(hub.Count); err != nil {
+		return err
+	}
 	var work *jobs.Worker
 	watch, err := s.heart.watch(s.logger, s.tracer, func(ctx context.Context, kind string, organisation, about uuid.UUID) error {
 		return work.Enqueue(ctx, kind, organisation, about)
@@ -222,6 +240,8 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.health(public)
 	if teamsBot != nil {
 		public.Post("/teams/messages", teamsBot.ServeHTTP)
+		public.Get("/your-data/{token}", teamsBot.ShowDownload)
+		public.Post("/your-data/{token}", teamsBot.Download)
 		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 		if err := conversations.OnMoved(func(uuid.UUID) { teamsBot.Wake() }); err != nil {
 			return err
@@ -265,12 +285,17 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
 		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, Alerts: watch, MadeUp: madeUp,
-		Address:            func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
-		Through:            func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
-		AgentToAdmin:       readers.AgentToAdmin,       // who has the role for it sees an agent
-		VisitorToAdmin:     readers.VisitorToAdmin,     // and a visitor
-		AgentInEmergency:   readers.AgentInEmergency,   // to whom a second person consented sees an agent
-		VisitorInEmergency: readers.VisitorInEmergency, // and a visitor
+		Address:               func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Through:               func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
+		Activation:            console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
+		Scene:                 conversations.Scene,
+		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
+		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
+		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent
+		VisitorInEmergency:    readers.VisitorInEmergency,    // and a visitor
+		AddressToAdmin:        readers.AddressToAdmin,        // from where somebody signed in
+		TranscriptToAdmin:     readers.TranscriptToAdmin,     // who has the role for it reads a conversation
+		TranscriptInEmergency: readers.TranscriptInEmergency, // and so does to whom a second person consented
 	})
 	if err != nil {
 		return err
@@ -441,7 +466,18 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
-	return append(s.heart.controlJobs(), watch.Jobs()...)
+	return append(append(s.heart.controlJobs(), watch.Jobs()...), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
+}
+
+// disableIdle takes away the right to sign in of administrators who have not for long.
+func (s *service) disableIdle(ctx context.Context, _ jobs.Run) error {
+	all, err := s.heart.store.Organisations(ctx)
+	for _, o := range all {
+		if err == nil {
+			_, err = s.heart.desk.DisableIdle(ctx, o.ID)
+		}
+	}
+	return err
 }
 
 // index makes records searchable soon after they were made.

@@ -65,13 +65,15 @@ type Gate struct {
 	now    func() time.Time
 	logger *slog.Logger
 	tracer trace.Tracer
+	told   func(ctx context.Context, purpose, decision string, released bool)
 	refs   refCache
 
-	standing Standing
-	volumes  volumes
+	standing     Standing
+	volumes      volumes
+	restrictions restrictions
 }
 
-// Config is what a Gate is made of; every field is needed.
+// Config is what a Gate is made of; every field is needed but Decided.
 type Config struct {
 	Policy *policy.Engine
 	Log    *pglog.Log
@@ -82,12 +84,14 @@ type Config struct {
 	Tracer trace.TracerProvider
 
 	Standing Standing
+
+	Decided func(ctx context.Context, purpose, decision string, released bool) // told of each question, to count them
 }
 
 // New makes a Gate.
 func New(c Config) *Gate {
 	return &Gate{policy: c.Policy, log: c.Log, ring: c.Ring, pool: c.Pool, now: c.Now, logger: c.Logger,
-		tracer: c.Tracer.Tracer("counterfoil/internal/access"), standing: c.Standing}
+		tracer: c.Tracer.Tracer("counterfoil/internal/access"), standing: c.Standing, told: c.Decided}
 }
 
 // Scene is where a question arises: a conversation as storage knows it, and the settings of its organisation. The
@@ -134,6 +138,9 @@ func (g *Gate) authorize(ctx context.Context, q question) (answer, error) {
 	if err != nil {
 		span.SetAttributes(attribute.Bool("released", false))
 	}
+	if g.told != nil {
+		g.told(ctx, string(q.purpose), string(a.decision.Outcome()), err == nil)
+	}
 	return a, err
 }
 
@@ -147,6 +154,10 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	if err != nil {
 		return a, err
 	}
+	restricted, err := g.restricted(ctx, q)
+	if err != nil {
+		return a, err
+	}
 	recent, settle, err := g.reserve(ctx, q, refs.actor)
 	if err != nil {
 		return a, err
@@ -156,6 +167,10 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	input := q.input(refs, recent)
 	prove(&input.Actor, q.who, g.now())
 	q.grounds.put(&input, refs, g.now())
+	input.Subject.Restricted = restricted
+	if asked := q.grounds.Covering.subject; asked != uuid.Nil && (asked == q.subject || q.subjectKind == "conversation" && asked == q.scene.Conversation.Visitor) {
+		input.Request = refs.subject
+	}
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)

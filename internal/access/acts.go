@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -14,19 +15,20 @@ import (
 	"counterfoil/policy"
 )
 
-// Acknowledge records that a visitor accepted a version of the notice. It reads no EUII, so there is nothing to decide.
-func (g *Gate) Acknowledge(ctx context.Context, who principal.Visitor, scene Scene, version string) error {
+// Acknowledge records that somebody accepted a version of the notice for his kind: a visitor, or an agent, who may have no profile yet and is
+// then named by the keyed reference of his directory id. It reads no EUII, so there is nothing to decide.
+func (g *Gate) Acknowledge(ctx context.Context, kind, ref string, scene Scene, version int, language string) error {
 	if err := g.stands(ctx, scene.Conversation.Organisation, false); err != nil {
 		return err
 	}
-	refs, err := g.references(ctx, scene.Conversation.Organisation, question{who: who, scene: scene})
+	organisation := scene.Conversation.Organisation
+	refs, err := g.keyed(ctx, organisation, []refKey{{organisation: organisation, id: scene.Conversation.ID}})
 	if err != nil {
 		return err
 	}
-	_, err = g.log.Append(ctx, scene.Conversation.Organisation, pglog.Draft{Entry: audit.Entry{
-		Kind: audit.Administration, Action: "notice.accept", Actor: audit.Party{Kind: who.Kind(), Ref: refs.actor},
-		Conversation: refs.conversation, Request: scene.Request,
-		Facts: map[string]string{"notice.version": version, "notice.language": scene.Conversation.Language},
+	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
+		Kind: audit.Administration, Action: "notice.accept", Actor: audit.Party{Kind: kind, Ref: ref}, Conversation: refs[0], Request: scene.Request,
+		Facts: map[string]string{"notice.version": strconv.Itoa(version), "notice.language": language},
 	}})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -62,12 +64,22 @@ func (g *Gate) ChangeLimits(ctx context.Context, who principal.Principal, organi
 const (
 	PolicyActivated = "policy.activated" // a bundle decides from now on
 	PolicyRefused   = "policy.refused"   // a bundle was refused, and the one before stays
+	PolicyProposed  = "policy.proposed"  // a bundle lies there and waits for two to activate it
 )
 
 // PolicyChanged records what became of a policy that was put before the service. Nobody decides on that record: a policy
 // does not judge its own coming. The facts hold revisions and reasons.
 func (g *Gate) PolicyChanged(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) error {
 	return g.note(ctx, organisation, "policy", action, facts)
+}
+
+// IdleDisabled records that an administrator may sign in no more because he did not for so many days. Nobody decides on that: it only takes away.
+func (g *Gate) IdleDisabled(ctx context.Context, organisation, admin uuid.UUID, days int) error {
+	ref, err := g.Reference(ctx, organisation, admin)
+	if err != nil {
+		return err
+	}
+	return g.note(ctx, organisation, "accounts", "admin.idle_disabled", map[string]string{"admin": ref, "days": strconv.Itoa(days)})
 }
 
 // EgressRefused records that the service refused to connect to what is not on its register. There is nothing to decide any more. The facts

@@ -21,6 +21,7 @@ import (
 const (
 	ForBreakGlass = "break_glass" // that somebody sees one person
 	ForAllowlist  = "allowlist"   // a change that would shut its maker out
+	ForPolicy     = "policy"      // that another policy decides, or that nobody has to be asked for one
 	ForErasure    = "erasure"     // that all an organisation has is erased
 )
 
@@ -256,7 +257,7 @@ func (g *Gate) Decide(ctx context.Context, who principal.Admin, id uuid.UUID, de
 	q := question{
 		who: who, purpose: policy.ApproveChange, audience: "console", kind: audit.Administration, action: map[string]string{Approved: "approval.approve", Refused: "approval.refuse"}[decision],
 		facts: map[string]string{"approval.kind": a.kind}, scene: Scene{Conversation: chat.Conversation{Organisation: organisation}},
-		grounds: Grounds{why, Consent{approval: a.id, actor: a.askedBy, subject: of(a.subject), ends: ends}},
+		grounds: Grounds{Justification: why, Consent: Consent{approval: a.id, actor: a.askedBy, subject: of(a.subject), ends: ends}},
 	}
 	if a.kind == ForBreakGlass {
 		q.purpose, q.subjectKind, q.subject = policy.ApproveBreakGlass, a.subjectKind, of(a.subject)

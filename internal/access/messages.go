@@ -41,6 +41,8 @@ type Following[A euii.Audience] struct {
 	grant   grant.Grant
 	receipt pglog.Receipt
 	agent   uuid.UUID // of the conversation, when the grant was given
+
+	restricted bool // whether it was so then
 }
 
 // Follow prepares to read; nothing is decided or recorded before the first Read.
@@ -59,7 +61,7 @@ func (f *Following[A]) Renew() {
 const renewBefore = 5 * time.Minute
 
 // Read gives the events after the number after, at most limit, with message texts opened under the conversation grant. A
-// grant that was given while the conversation had another agent, or none, counts no more.
+// grant that was given while the conversation had another agent, or none, counts no more, nor one of before its visitor restricted it.
 func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit int) ([]Message[A], error) {
 	if f.gate == nil {
 		return nil, errNoReader
@@ -87,14 +89,18 @@ func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit
 func (f *Following[A]) current(ctx context.Context, scene Scene) (grant.Grant, pglog.Receipt, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.receipt.Valid() && f.agent == scene.Conversation.Agent && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
+	restricted, err := f.gate.Restricted(ctx, scene.Conversation.Organisation, scene.Conversation.Visitor)
+	if err != nil {
+		return grant.Grant{}, pglog.Receipt{}, err
+	}
+	if f.receipt.Valid() && f.restricted == restricted && f.agent == scene.Conversation.Agent && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
 		return f.grant, f.receipt, nil
 	}
 	a, err := f.gate.authorize(ctx, converse(f.who, string(f.audience), scene))
 	if err != nil {
 		return grant.Grant{}, pglog.Receipt{}, err
 	}
-	f.grant, f.receipt, f.agent = a.grant, a.receipt, scene.Conversation.Agent
+	f.grant, f.receipt, f.agent, f.restricted = a.grant, a.receipt, scene.Conversation.Agent, restricted
 	return f.grant, f.receipt, nil
 }
 
@@ -159,6 +165,42 @@ func (g *Gate) SealMessage(ctx context.Context, organisation, conversation, item
 	return s, nil
 }
 
+// ConversationFile opens what was written in a conversation of a visitor who asked for his file, for that file.
+type ConversationFile struct {
+	_    [0]euii.Admin // others with a gate are no ConversationFile
+	gate *Gate
+}
+
+// filePage is how many events are taken at once.
+const filePage = 200
+
+// Read gives the events of a conversation, some at a time, under one decision and one record.
+func (c ConversationFile) Read(ctx context.Context, who principal.Admin, scene Scene, on Grounds, each func([]Message[euii.Admin]) error) error {
+	if c.gate == nil {
+		return errNoReader
+	}
+	q := converse(who, "console", scene)
+	q.purpose, q.grounds, q.valid = policy.AnswerRequest, on, grantValid
+	a, err := c.gate.authorize(ctx, q)
+	if err != nil {
+		return err
+	}
+	for after := int64(0); after < scene.Conversation.LastSeq; {
+		messages, err := takeMessages[euii.Admin](ctx, c.gate, a.grant, a.receipt, scene, after, filePage)
+		if err == nil && len(messages) == 0 {
+			err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(messages); err != nil {
+			return err
+		}
+		after = messages[len(messages)-1].Seq
+	}
+	return nil
+}
+
 // FirstLine gives the channel the beginning of a waiting conversation.
 type FirstLine struct {
 	_    [0]euii.Channel // a Matcher is no FirstLine
@@ -188,6 +230,57 @@ func (f FirstLine) Read(ctx context.Context, who principal.Channel, scene Scene)
 		return none, err
 	}
 	return euii.FirstLine(messages[0].Text, firstLineLimit), nil
+}
+
+// Transcripts opens a whole conversation for an administrator, who took no part in it. Each reading is a disclosure of its own.
+type Transcripts struct {
+	_       [0]euii.Admin
+	gate    *Gate
+	purpose policy.Purpose
+}
+
+// How much of a conversation is shown at once, and how much is taken in one step.
+const (
+	transcriptMost = 5000
+	transcriptStep = 500
+)
+
+// Transcript is what was written, with the receipt of the record of its reading.
+type Transcript struct {
+	Messages []Message[euii.Admin]
+	Receipt  pglog.Receipt
+	Cut      bool // there is more
+}
+
+// Read discloses the conversation of a scene.
+func (t Transcripts) Read(ctx context.Context, who principal.Admin, scene Scene, on Grounds) (Transcript, error) {
+	var out Transcript
+	if t.gate == nil {
+		return out, errNoReader
+	}
+	q := converse(who, "console", scene)
+	q.purpose, q.valid, q.grounds = t.purpose, ticketValid, on
+	a, err := t.gate.authorize(ctx, q)
+	if err != nil {
+		return out, err
+	}
+	out.Receipt = a.receipt
+	for after := int64(0); after < scene.Conversation.LastSeq; {
+		messages, err := takeMessages[euii.Admin](ctx, t.gate, a.grant, a.receipt, scene, after, transcriptStep)
+		if err == nil && len(messages) == 0 {
+			err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
+		}
+		if err != nil {
+			return Transcript{}, err
+		}
+		out.Messages = append(out.Messages, messages...)
+		after = messages[len(messages)-1].Seq
+		if len(out.Messages) >= transcriptMost {
+			out.Cut = after < scene.Conversation.LastSeq
+			break
+		}
+	}
+	return out, nil
 }
 
 // MessageID is an id for a message that has none of its own: it depends on who said what in which minute, and on the

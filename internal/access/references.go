@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"counterfoil/audit"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -104,6 +105,28 @@ func addressKeys(organisation uuid.UUID, a netip.Addr) []refKey {
 		{organisation, organisation, "address", a.String()},
 		{organisation, organisation, "network", ipallow.Network(a).String()},
 	}
+}
+
+// addressRow is where a sealed address lies: of its reference, so that whoever has that of a session finds it.
+func addressRow(ref string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(ref)) }
+
+const sqlPutAddress = "select access.put_admin_address($1, $2, $3, $4)"
+
+// KeepAddress keeps, sealed, from where an administrator signs in, as long as a session from there can last. Its record is that of the sign-in.
+func (g *Gate) KeepAddress(ctx context.Context, organisation, admin uuid.UUID, from netip.Addr, ref string) error {
+	wrapped, err := g.wrappedKeys(ctx, organisation, admin)
+	if err != nil {
+		return err
+	}
+	at := euii.Ref{Organisation: organisation, Subject: admin, Row: addressRow(ref), Field: euii.AdminAddress}
+	sealed, err := g.ring.Seal(admin, wrapped[admin], at, euii.Receive(from.String()))
+	if err == nil {
+		_, err = g.pool.Exec(ctx, sqlPutAddress, organisation, admin, at.Row, sealed.Ciphertext())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: keep address: %w", ErrUnavailable, err)
+	}
+	return nil
 }
 
 // keyed gives the references of several keys; that of a key without an id is empty.

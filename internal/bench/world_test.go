@@ -33,6 +33,7 @@ import (
 	"counterfoil/internal/relay/relaytest"
 	"counterfoil/internal/store"
 	"counterfoil/migrations"
+	"counterfoil/policy"
 )
 
 const (
@@ -136,6 +137,9 @@ type world struct {
 	pool          *pgxpool.Pool
 	admin         *pgx.Conn // a superuser's
 	log           *pglog.Log
+	ring          *keyring.Ring
+	engine        *policy.Engine
+	outside       publish.Publishers
 	gate          *access.Gate
 	readers       access.Readers
 	store         *store.Store
@@ -169,6 +173,7 @@ func newWorld(b *testing.B, organisations int) *world {
 	logger := slog.New(slog.DiscardHandler)
 	w.log = pglog.New(w.pool, key, decisionKey(b))
 	outside := publish.New(publish.Config{Log: w.log, To: publish.Directory(b.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: logger, Now: time.Now})
+	w.ring, w.engine, w.outside = ring, engine, publish.Publishers{outside}
 	w.gate = access.New(access.Config{Policy: engine, Log: w.log, Ring: ring, Pool: w.pool, Now: time.Now, Logger: logger, Tracer: noop.NewTracerProvider(), Standing: outside.Standing})
 	w.readers = w.gate.Readers()
 	b.Cleanup(w.index()) // as the service does, so that its cost is in the figures
@@ -235,6 +240,9 @@ func (w *world) open(ctx context.Context, o organisation) (relay.Session, error)
 // join makes the agent called name join a conversation; Teams is reached at service.
 func (w *world) join(ctx context.Context, o organisation, s relay.Session, name, service string) error {
 	by := relay.Identity{Organisation: o.ID, DirectoryID: "aad-" + name, TeamsUser: "29:" + name, ServiceURL: service}
+	if err := w.relay.AgentAccepts(ctx, by, s.Conversation, 1, "en"); err != nil {
+		return err
+	}
 	return w.relay.AgentJoins(ctx, by, s.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{
 			DisplayName: euii.Receive(name + " Agent"), GivenName: euii.Receive(name), Surname: euii.Receive("Agent"), Email: euii.Receive(name + "@fictional.example"),

@@ -35,10 +35,19 @@ type Config struct {
 	Bot            Bot
 	SMTP           SMTP
 
+	LogDir string // COUNTERFOIL_LOG_DIR
+	OTLP   OTLP
+
 	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
 	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
 	Bucket          Bucket
 	Witness         Witness
+}
+
+// OTLP is where telemetry is sent. Endpoint is empty while it is sent nowhere.
+type OTLP struct {
+	Endpoint    string // COUNTERFOIL_OTLP_ENDPOINT, of a receiver over HTTP
+	HeadersFile string // COUNTERFOIL_OTLP_HEADERS_FILE: a line NAME: VALUE for each header that it wants
 }
 
 // SMTP is the mail server by which alerts are sent. Addr is empty while there is none.
@@ -76,8 +85,8 @@ const (
 // Policy says which policy decides. With nothing set it is the one compiled in; there is always one.
 type Policy struct {
 	Bundle    string // COUNTERFOIL_POLICY_BUNDLE, a directory or a file; signed
-	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle
-	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, never decides
+	KeyFile   string // COUNTERFOIL_POLICY_KEY, the public key that verifies the bundle, and a candidate that is to decide
+	Candidate string // COUNTERFOIL_POLICY_CANDIDATE, a directory or a file; asked beside, and decides only once it was activated
 }
 
 // Bot is the registration of the Teams bot. AppID is empty while Teams is not connected.
@@ -128,15 +137,19 @@ func (r *reader) address(name, fallback string) string {
 
 func (r *reader) origin(name, fallback string) string {
 	v := strings.TrimSuffix(r.text(name, fallback), "/")
+	r.isOrigin(name, v)
+	return v
+}
+
+func (r *reader) isOrigin(name, v string) {
 	u, err := url.Parse(v)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Path != "" || u.User != nil || u.RawQuery != "" {
 		r.fail(name, "must be a scheme and a host, such as https://chat.example.com")
-		return v
+		return
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
 		r.fail(name, "must be https, except on loopback")
 	}
-	return v
 }
 
 func (r *reader) duration(name, fallback string, least, most time.Duration) time.Duration {
@@ -200,7 +213,7 @@ func Load(environ []string) (Config, []Setting, error) {
 		r.fail("KEK_URI", "must be file:PATH")
 	}
 	c.Policy = Policy{r.text("POLICY_BUNDLE", ""), r.text("POLICY_KEY", ""), r.text("POLICY_CANDIDATE", "")}
-	if (c.Policy.Bundle == "") != (c.Policy.KeyFile == "") {
+	if c.Policy.Bundle != "" && c.Policy.KeyFile == "" || c.Policy.KeyFile != "" && c.Policy.Bundle == "" && c.Policy.Candidate == "" {
 		r.fail("POLICY_BUNDLE", "and COUNTERFOIL_POLICY_KEY need each other")
 	}
 	b := &c.Bot
@@ -217,6 +230,13 @@ func Load(environ []string) (Config, []Setting, error) {
 	}
 	if b.Cloud != "custom" && (b.MetadataURL != "" || b.Issuer != "" || b.LoginURL != "" || len(b.ServiceHosts) > 0) {
 		r.fail("BOT_CLOUD", "must be custom for the addresses of a cloud to be set")
+	}
+	c.LogDir = r.text("LOG_DIR", filepath.Join(c.DataDir, "log"))
+	if c.OTLP.Endpoint = strings.TrimSuffix(r.text("OTLP_ENDPOINT", ""), "/"); c.OTLP.Endpoint != "" {
+		r.isOrigin("OTLP_ENDPOINT", c.OTLP.Endpoint)
+	}
+	if c.OTLP.HeadersFile = r.text("OTLP_HEADERS_FILE", ""); c.OTLP.HeadersFile != "" && c.OTLP.Endpoint == "" {
+		r.fail("OTLP_HEADERS_FILE", "needs COUNTERFOIL_OTLP_ENDPOINT")
 	}
 	c.PublishDir = r.text("PUBLISH_DIR", filepath.Join(c.DataDir, "export"))
 	c.PublishInterval = r.duration("PUBLISH_INTERVAL", "1s", 100*time.Millisecond, time.Hour)

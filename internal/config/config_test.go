@@ -51,6 +51,7 @@ func TestLoad(t *testing.T) {
 		{"refuses a policy that nothing verifies", "COUNTERFOIL_POLICY_BUNDLE=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"refuses a key that verifies no policy", "COUNTERFOIL_POLICY_KEY=/x", "COUNTERFOIL_POLICY_BUNDLE and COUNTERFOIL_POLICY_KEY need each other"},
 		{"takes a policy with its key", "COUNTERFOIL_POLICY_BUNDLE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},
+		{"takes a candidate with its key", "COUNTERFOIL_POLICY_CANDIDATE=/x\nCOUNTERFOIL_POLICY_KEY=/y", ""},
 		{"refuses another kind of key URI", "COUNTERFOIL_KEK_URI=http://x", "COUNTERFOIL_KEK_URI must be file:PATH"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

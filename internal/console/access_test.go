@@ -37,6 +37,7 @@ func (s *site) conversation() {
 	session, err := s.Relay.Session(s.t.Context(), o.Token)
 	must(s.t, err)
 	id := relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-amelie", TeamsUser: "29:amelie", ServiceURL: "https://smba.example/"}
+	must(s.t, s.Relay.AgentAccepts(s.t.Context(), id, session.Conversation, 1, "en"))
 	must(s.t, s.Relay.AgentJoins(s.t.Context(), id, session.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{DisplayName: euii.Receive(agentName), GivenName: euii.Receive("Amélie"), Surname: euii.Receive("Zyxwvut"), Email: euii.Receive(agentEmail)}, nil
 	}))
@@ -605,7 +606,15 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	s.conversation()
 	s.setUpAs("privacy_officer")
 	s.signIn()
-	program := s.another("Bo Keeper", "security_admin").token("walks along", "")
+	keeper := s.another("Bo Keeper", "security_admin")
+	program := keeper.token("walks along", "")
+	keeper.administer(http.StatusSeeOther, "/access/reviews", url.Values{})
+	reviews, err := s.desk.Reviews(t.Context(), s.Organisation.ID)
+	must(t, err)
+	sessions, err := s.desk.Sessions(t.Context(), s.Organisation.ID)
+	must(t, err)
+	entries := s.Entries(t)
+	talked := slices.IndexFunc(entries, func(e audit.Entry) bool { return e.Conversation != "" })
 	whom := s.whom("agent")
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/approvals/ask", with(whom, "approval", "break_glass", "reason", reason, "minutes", "15"))
 	alert := s.alert()
@@ -614,9 +623,11 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert).Replace(route)
+		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert, "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String()).Replace(route)
 		query := whom
-		if strings.HasPrefix(route, "/integrity/") {
+		if route == "/transcript" || route == "/access/address" {
+			query = url.Values{"ref": {entries[talked].Conversation}, "session": {sessions[0].ID.String()}}
+		} else if strings.HasPrefix(route, "/integrity/") {
 			query = url.Values{"record": {"0"}, "as": {"record"}, "old": {"1"}}
 		} else if !strings.Contains(route, "reveal") && !strings.Contains(route, "ask") {
 			query = url.Values{"after": {"0"}, "as": {"csv"}} // of a stream, which ends at once where it cannot be flushed

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/audit"
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/policy"
@@ -30,6 +32,7 @@ type accessPage struct {
 
 type listed struct {
 	ID, Handle, Roles, SignedIn         string
+	Has                                 []string // roles
 	Authenticators, Passkeys, CodesLeft int64
 	Me, Disabled                        bool
 }
@@ -73,7 +76,7 @@ func (s *Server) accessPage(r *http.Request, v visit, admin principal.Admin) (ac
 	who := func(ref string) string { return handle(v.lang, audit.Party{Kind: "admin", Ref: ref}) }
 	for _, a := range admins {
 		l := listed{
-			ID: a.ID.String(), Handle: who(a.Reference), Roles: roleNames(v.lang, a.Roles), SignedIn: word(v.lang, "never"), Me: a.ID == admin.ID(), Disabled: a.Disabled != nil,
+			ID: a.ID.String(), Handle: who(a.Reference), Roles: roleNames(v.lang, a.Roles), SignedIn: word(v.lang, "never"), Me: a.ID == admin.ID(), Disabled: a.Disabled != nil, Has: a.Roles,
 			Authenticators: a.Authenticators, Passkeys: a.Passkeys, CodesLeft: a.CodesLeft,
 		}
 		if a.SignedIn != nil {
@@ -128,17 +131,12 @@ type linkPage struct{ Link, Ends, Roles string }
 
 // invite makes a set-up link for a further administrator.
 func (s *Server) invite(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
-	var roles []string
-	for _, role := range []string{"auditor", "security_admin", "privacy_officer", "approver"} {
-		if slices.Contains(r.PostForm["role"], role) {
-			roles = append(roles, role)
-		}
-	}
-	if len(roles) == 0 {
+	roles, err := signin.CheckRoles(r.PostForm["role"])
+	if err != nil {
 		s.say(w, r, v, admin, http.StatusBadRequest, "badRoles")
 		return
 	}
-	err := s.cfg.Gate.Act(r.Context(), admin, policy.Administer, admin.Organisation(), "admin.setup_link", map[string]string{"roles": strings.Join(roles, ",")})
+	err = s.cfg.Gate.Act(r.Context(), admin, policy.Administer, admin.Organisation(), "admin.setup_link", map[string]string{"roles": strings.Join(roles, ",")})
 	var link signin.Link
 	if err == nil {
 		link, err = s.cfg.Desk.NewLink(r.Context(), admin.Organisation(), roles)
@@ -343,4 +341,92 @@ func (s *Server) readNotices(w http.ResponseWriter, r *http.Request, v visit, ad
 		err = s.cfg.Desk.ReadNotices(r.Context(), admin, until)
 	}
 	s.backToAccess(w, r, v, admin, policy.OwnAccount, err)
+}
+
+// setRoles gives somebody else other roles. His sessions end.
+func (s *Server) setRoles(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	ctx, organisation := r.Context(), admin.Organisation()
+	id, err := uuid.Parse(r.PostFormValue("id"))
+	if err != nil || id == admin.ID() { // nobody changes his own
+		s.say(w, r, v, admin, http.StatusConflict, "settled")
+		return
+	}
+	roles, err := signin.CheckRoles(r.PostForm["role"])
+	if err != nil {
+		s.say(w, r, v, admin, http.StatusBadRequest, "badRoles")
+		return
+	}
+	all, err := s.cfg.Desk.Admins(ctx, organisation)
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	i := slices.IndexFunc(all, func(l signin.Listed) bool { return l.ID == id })
+	if i < 0 {
+		s.say(w, r, v, admin, http.StatusNotFound, "notFound")
+		return
+	}
+	facts := map[string]string{"admin": all[i].Reference, "roles": strings.Join(roles, ","), "roles.before": strings.Join(all[i].Roles, ",")}
+	if err = s.cfg.Gate.Act(ctx, admin, policy.Administer, organisation, "admin.roles", facts); err == nil {
+		err = s.cfg.Desk.SetRoles(ctx, organisation, id, all[i].Roles, roles)
+	}
+	s.backToAccess(w, r, v, admin, policy.Administer, err)
+}
+
+// addressAsked is the page on which one asks to see from where somebody signed in.
+type addressAsked struct {
+	Session, Handle, Started string
+	May                      bool
+}
+
+// openSession finds the session that a request is about.
+func (s *Server) openSession(r *http.Request, admin principal.Admin) (signin.Open, error) {
+	id, err := uuid.Parse(r.FormValue("session"))
+	if err != nil {
+		return signin.Open{}, access.ErrUnknown
+	}
+	all, err := s.cfg.Desk.Sessions(r.Context(), admin.Organisation())
+	if err != nil {
+		return signin.Open{}, err
+	}
+	for _, o := range all {
+		if o.ID == id {
+			return o, nil
+		}
+	}
+	return signin.Open{}, access.ErrUnknown
+}
+
+func (s *Server) showAddress(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	if _, _, err := s.read(r, admin, "console.address", nil); err != nil {
+		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+		return
+	}
+	o, err := s.openSession(r, admin)
+	if err != nil {
+		s.failed(w, r, v, admin, policy.RevealToAdmin, err)
+		return
+	}
+	may := slices.Contains(admin.Roles(), "privacy_officer") || slices.Contains(admin.Roles(), "auditor")
+	s.show(w, r, v, admin, http.StatusOK, "address-ask", addressAsked{o.ID.String(), handle(v.lang, audit.Party{Kind: "admin", Ref: o.Reference}), moment(v.lang, o.Started), may}, "")
+}
+
+// revealAddress shows from where somebody signed in, after that is on record.
+func (s *Server) revealAddress(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	o, err := s.openSession(r, admin)
+	var on access.Grounds
+	if err == nil {
+		on.Justification, err = s.cfg.Gate.Justify(r.Context(), admin.Organisation(), r.PostFormValue("reason"))
+	}
+	var d access.Disclosed[euii.Admin]
+	if err == nil {
+		d, err = s.cfg.AddressToAdmin.ReadAddress(r.Context(), admin, o.Admin, o.Address, on)
+	}
+	if err != nil {
+		s.failed(w, r, v, admin, policy.RevealToAdmin, err)
+		return
+	}
+	s.show(w, r, v, admin, http.StatusOK, "revealed", revealedPage{
+		person: person{Handle: handle(v.lang, audit.Party{Kind: "admin", Ref: o.Reference})}, Name: euii.Reveal(d.Value(euii.AdminAddress)), Masked: d.Masked(), Record: d.Receipt().Index(), Why: r.PostFormValue("reason"),
+	}, "")
 }

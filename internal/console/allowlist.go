@@ -102,7 +102,10 @@ func (s *Server) showNetworks(w http.ResponseWriter, r *http.Request, v visit, a
 }
 
 // lockOutPage refuses a change that would shut its maker out, and says how two can make it.
-type lockOutPage struct{ Change, Network, Address, Problem string }
+type lockOutPage struct {
+	Change, Network, Address, Problem string
+	Other                             bool // somebody else is shut out
+}
 
 func (s *Server) lockOut(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, page lockOutPage) {
 	s.show(w, r, v, admin, http.StatusConflict, "lock-out", page, "")
@@ -162,7 +165,7 @@ func (s *Server) changeAllowlist(change string) func(http.ResponseWriter, *http.
 		}
 		var lockOut signin.LockOutError
 		if errors.As(err, &lockOut) {
-			s.lockOut(w, r, v, admin, lockOutPage{Change: change, Network: p.String(), Address: v.from.String()})
+			s.lockOut(w, r, v, admin, lockOutPage{Change: change, Network: p.String(), Address: v.from.String(), Other: lockOut.Other})
 			return
 		}
 		if err == nil {

@@ -24,11 +24,13 @@ import (
 
 // approval is something that was asked, in words.
 type approval struct {
-	ID, What, About, Who, Decider, Reviewer   string
-	Why, WhyDecided, State, Chip              string
-	Asked, Decided, Ends, Reviewed            string
-	Minutes                                   int
-	Open, Mine, InForce, Over, Apply, Approve bool
+	ID, What, About, Who, Decider, Reviewer string
+	Why, WhyDecided, State, Chip            string
+	Asked, Decided, Ends, Reviewed          string
+	Apply                                   string // where what was consented to is done
+	Digest, Source                          string // of a policy: exactly which, and where one reads it
+	Minutes                                 int
+	Open, Mine, InForce, Over, Approve      bool
 }
 
 // approvalsPage lists what was asked, what is open first.
@@ -78,7 +80,15 @@ func (s *Server) approval(lang string, admin principal.Admin, a access.Approval,
 	}
 	out.State, out.Chip = word(lang, "approval_is_"+state), chip
 	out.Approve = out.Open && !out.Mine && slices.Contains(admin.Roles(), "approver")
-	out.Apply = out.InForce && out.Mine && a.Kind == access.ForAllowlist
+	if out.InForce && out.Mine {
+		out.Apply = map[string]string{access.ForAllowlist: "/allowlist/apply", access.ForPolicy: "/policy/choose"}[a.Kind]
+	}
+	if act, digest, _ := strings.Cut(a.About, " "); a.Kind == access.ForPolicy {
+		out.About = word(lang, "choice_"+act) + ": " + a.Detail
+		if out.Digest = digest; digest != "" {
+			out.Source = link("/policy", "of", digest)
+		}
+	}
 	return out
 }
 
@@ -167,6 +177,9 @@ type askPage struct {
 
 func (s *Server) showAsk(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	p, _, ok := s.asked(r, v.lang)
+	if r.FormValue("kind") == "conversation" {
+		p, _, ok = s.asksFor(r, v.lang)
+	}
 	if !ok {
 		s.say(w, r, v, admin, http.StatusBadRequest, "unknownHere")
 		return
@@ -189,6 +202,9 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, v visit, admin prin
 	switch a.Kind {
 	case access.ForBreakGlass:
 		p, at, ok := s.asked(r, v.lang)
+		if r.FormValue("kind") == "conversation" {
+			p, at, ok = s.asksFor(r, v.lang)
+		}
 		if !ok {
 			s.say(w, r, v, admin, http.StatusBadRequest, "unknownHere")
 			return
@@ -214,6 +230,13 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, v visit, admin prin
 			return
 		}
 		a.Detail = change + " " + p.String()
+	case access.ForPolicy:
+		c, err := s.wanted(r, admin)
+		if err != nil {
+			s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+			return
+		}
+		a.About, a.Detail = c.About(), c.Revision
 	default:
 		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
 		return

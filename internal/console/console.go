@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,12 +53,18 @@ type Config struct {
 	Policy     *policy.Engine // which the gate asks
 	Alerts     *alerts.Watch
 
+	Activation Activation
+	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
+
 	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
+	AddressToAdmin                       access.Reader[euii.Admin]
+
+	TranscriptToAdmin, TranscriptInEmergency access.Transcripts
 }
 
 // Server answers the console's requests.
@@ -117,12 +124,15 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/sign-in/code", s.door(s.showCode))
 	r.Post("/sign-in/code", s.door(s.code))
 	r.Post("/sign-in/recovery", s.door(s.recovery))
+	r.Get("/sign-in/unlock", s.door(s.showUnlock))
+	r.Post("/sign-in/unlock", s.door(s.unlock))
 	r.Post("/sign-out", s.door(s.signOut))
 	s.searchRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
+	s.togetherRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	s.alertRoutes(r)
@@ -155,6 +165,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if r.URL.Path == livePath { // it has no end, and limits each of its steps
+			if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+				s.message(w, s.visit(r), http.StatusForbidden, "foreign")
+				return
+			}
 			protected.ServeHTTP(w, r)
 			return
 		}
@@ -376,6 +390,12 @@ func (v view) With(page any) view {
 	return v
 }
 
+// AllRoles are those an administrator can have.
+func (v view) AllRoles() []string { return signin.Roles }
+
+// Among reports whether one of several is this.
+func (v view) Among(all []string, one string) bool { return slices.Contains(all, one) }
+
 // Themes are the choices of colours.
 func (v view) Themes() []string { return []string{"", "light", "dark"} }
 
@@ -457,6 +477,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"step-up": "stepUpTitle", "denied": "denied", "reveal": "revealTitle", "revealed": "revealTitle", "ask": "askTitle", "approvals": "approvals", "approval": "approvals",
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
+	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
 	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress",
 	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 

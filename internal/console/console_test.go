@@ -64,6 +64,7 @@ type site struct {
 	ahead   *atomic.Int64 // nanoseconds
 	outside publish.Publishers
 	policy  *policy.Engine
+	lies    *[]policy.Signed // on the host, signed, and not deciding
 	seed    string
 	codes   []string
 }
@@ -72,7 +73,7 @@ func newSite(t *testing.T, address string) *site {
 	t.Helper()
 	engine, err := policy.New(t.Context())
 	must(t, err)
-	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
+	s := &site{World: relaytest.New(t, relaytest.Options{Policy: engine}), t: t, policy: engine, lies: new([]policy.Signed), from: netip.MustParseAddr("127.0.0.1"), name: name, ahead: new(atomic.Int64), cookies: map[string]*http.Cookie{}, headers: http.Header{}}
 	s.desk = signin.New(signin.Config{Pool: s.Pool, Gate: s.Gate, Ring: s.Ring, Now: s.now, URL: address})
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
@@ -85,6 +86,8 @@ func newSite(t *testing.T, address string) *site {
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress, Alerts: s.watch,
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
+		Scene: s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
+		AddressToAdmin: s.Readers.AddressToAdmin, TranscriptToAdmin: s.Readers.TranscriptToAdmin, TranscriptInEmergency: s.Readers.TranscriptInEmergency,
 		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,
 	})
 	must(t, err)
@@ -225,7 +228,7 @@ func must(t *testing.T, err error) {
 
 // doors are the routes for whoever is not signed in yet. A new route is a decision that is made here.
 // What else it touches, why, and what of it is recorded, is declared in console.Declarations.
-var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "POST /sign-out", "GET /api/v1/openapi.json"}
+var doors = []string{"GET /sign-in", "POST /sign-in", "GET /sign-in/code", "POST /sign-in/code", "POST /sign-in/recovery", "GET /sign-in/unlock", "POST /sign-in/unlock", "POST /sign-out", "GET /api/v1/openapi.json"}
 
 // firstRun are those that this machine may use before there is an allowlist.
 var firstRun = []string{"GET /set-up", "POST /set-up", "POST /set-up/confirm", "GET /assets/{file}", "GET /favicon.ico", "POST /violations"}
@@ -446,6 +449,9 @@ func TestAPageOfAnotherOriginCannotAct(t *testing.T) {
 		s.headers = h
 		s.expect(http.StatusForbidden, "POST", "/sign-out", url.Values{})
 		s.expect(http.StatusForbidden, "POST", "/sign-in", url.Values{"name": {name}, "password": {password}})
+		if site := h["Sec-Fetch-Site"]; site != nil { // AUTH-SESS-07: a stream is nobody else's either
+			s.expect(http.StatusForbidden, "GET", "/live/stream", nil)
+		}
 	}
 	s.headers = http.Header{}
 	s.expect(http.StatusOK, "GET", "/events", nil)

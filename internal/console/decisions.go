@@ -34,6 +34,7 @@ type policyPage struct {
 	Other     bool   // it is the candidate's
 	Rule      string // that a link asked for
 	Missing   bool   // no rule is called so
+	Kept      string // digest of the bundle whose source is shown
 	Chapters  []chapter
 	Shadow    policy.Report
 }
@@ -64,6 +65,16 @@ func (s *Server) policy(w http.ResponseWriter, r *http.Request, v visit, admin p
 	engine := s.cfg.Policy
 	if page.Other {
 		engine = candidate
+	} else if of := query.Get("of"); of != "" { // one that somebody asked for
+		var err error
+		if engine, err = s.kept(r.Context(), admin, of); errors.Is(err, access.ErrUnknown) {
+			s.message(w, v, http.StatusNotFound, "noPolicy")
+			return
+		} else if err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+		page.Kept = of
 	}
 	chapters, err := engine.Source()
 	if err != nil {
@@ -85,7 +96,7 @@ func (s *Server) policy(w http.ResponseWriter, r *http.Request, v visit, admin p
 	if page.Missing { // what was typed and is no rule of ours may be anything
 		facts["rule"] = "something else"
 	}
-	if query.Get("of") != "candidate" {
+	if facts["of"] == "" {
 		delete(facts, "of")
 	}
 	if _, _, err := s.read(r, admin, "console.policy", facts); err != nil {

@@ -137,6 +137,25 @@ func (s *Server) recovery(w http.ResponseWriter, r *http.Request, v visit) {
 	s.card(w, v, http.StatusOK, token, "", e)
 }
 
+// unlockPage asks whoever is held back for a recovery code.
+type unlockPage struct{ Name, Problem string }
+
+func (s *Server) showUnlock(w http.ResponseWriter, _ *http.Request, v visit) {
+	s.renderAs(w, v, http.StatusOK, "unlock", unlockPage{}, view{Path: "/sign-in/unlock"})
+}
+
+func (s *Server) unlock(w http.ResponseWriter, r *http.Request, v visit) {
+	name := r.PostFormValue("name")
+	switch err := s.cfg.Desk.Unlock(r.Context(), v.admissions, name, r.PostFormValue("recovery")); {
+	case errors.Is(err, signin.ErrRefused):
+		s.render(w, v, http.StatusForbidden, "unlock", unlockPage{name, "unlockRefused"})
+	case err != nil:
+		s.trouble(w, r, v, err)
+	default:
+		s.message(w, v, http.StatusOK, "unlocked")
+	}
+}
+
 func (s *Server) secondRefused(w http.ResponseWriter, r *http.Request, v visit, err error) {
 	switch {
 	case errors.Is(err, signin.ErrRefused):

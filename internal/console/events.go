@@ -285,6 +285,7 @@ type eventPage struct {
 	Reasons        []string
 	Why            string   // as somebody wrote it down
 	People         []person // whom one can ask to see
+	Conversation   string   // where one asks to read it
 	Rule, RuleText string
 	Facts          []fact
 	Raw            string

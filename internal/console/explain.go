@@ -37,6 +37,12 @@ var months = map[string][]string{
 	"fr": {"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"},
 }
 
+// weekdays begin with Monday.
+var weekdays = map[string][]string{
+	"en": {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"},
+	"fr": {"lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"},
+}
+
 func longDate(lang string, t time.Time) string {
 	t = t.UTC()
 	return fmt.Sprintf("%d %s %d", t.Day(), months[lang][t.Month()-1], t.Year())
@@ -82,6 +88,9 @@ func explain(lang string, e audit.Entry) eventPage {
 		if one := personOf(lang, party, e.Time); one.Link() != "" && !slices.Contains(p.People, one) {
 			p.People = append(p.People, one)
 		}
+	}
+	if one := personOf(lang, audit.Party{Kind: "conversation", Ref: e.Conversation}, e.Time); one.Transcript() != "" {
+		p.Conversation = one.Transcript()
 	}
 	for _, code := range e.Reasons {
 		p.Reasons = append(p.Reasons, cmp.Or(word(lang, "reason_"+code), code))

@@ -20,12 +20,28 @@ import (
 // exportRows bounds an export: whoever needs more takes the whole log, with its proofs, on the host.
 const exportRows = 20_000
 
+// format is a form in which records are exported.
+type format struct {
+	name, kind string // of the file
+	write      func(*bytes.Buffer, []pglog.Found) error
+}
+
+var formats = map[string]format{
+	"csv":   {"records.csv", "text/csv; charset=utf-8", writeCSV},
+	"jsonl": {"records.jsonl", "application/jsonl", writeLines},
+	"ocsf":  {"records.ocsf.jsonl", "application/jsonl", writeOCSF},
+	"cef":   {"records.cef", "text/plain; charset=utf-8", writeCEF},
+}
+
+// Formats are the forms in which what is shown can be had as a file.
+func (eventsPage) Formats() []string { return []string{"csv", "jsonl", "ocsf", "cef"} }
+
 // export gives the records that a search finds as a file. What is given is recorded, with its number of records and its digest, before
 // any of it is sent.
 func (s *Server) export(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
 	as := r.URL.Query().Get("as")
-	write := map[string]func(*bytes.Buffer, []pglog.Found) error{"csv": writeCSV, "jsonl": writeLines}[as]
-	if write == nil {
+	to, known := formats[as]
+	if !known {
 		s.message(w, v, http.StatusNotFound, "notFound")
 		return
 	}
@@ -51,7 +67,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, v visit, admin p
 		return
 	}
 	var b bytes.Buffer
-	err = write(&b, found)
+	err = to.write(&b, found)
 	sum := sha256.Sum256(b.Bytes())
 	if err == nil {
 		err = s.cfg.Gate.Act(r.Context(), admin, policy.ReadAuditLog, admin.Organisation(), "console.exported",
@@ -61,8 +77,8 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.trouble(w, r, v, err)
 		return
 	}
-	w.Header().Set("Content-Type", map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[as])
-	w.Header().Set("Content-Disposition", `attachment; filename="records.`+as+`"`)
+	w.Header().Set("Content-Type", to.kind)
+	w.Header().Set("Content-Disposition", `attachment; filename="`+to.name+`"`)
 	_, _ = w.Write(b.Bytes()) // whoever asked may have gone
 }
 
@@ -100,13 +116,13 @@ func writeLines(b *bytes.Buffer, found []pglog.Found) error {
 func writeCSV(b *bytes.Buffer, found []pglog.Found) error {
 	w := csv.NewWriter(b)
 	rows := [][]string{{"record", "time", "kind", "action", "decision", "actor_kind", "actor", "subject_kind", "subject", "audience", "fields", "masked", "rule", "reasons", "policy", "conversation", "address", "network"}}
-	for _, f := range found {
-		e, err := audit.ParseEntry(f.Body)
-		if err != nil {
-			return fmt.Errorf("the log in the database is damaged: %w", err)
-		}
+	err := eachEntry(found, func(e audit.Entry) error {
 		rows = append(rows, []string{strconv.FormatUint(e.Seq, 10), e.Time.Format("2006-01-02T15:04:05.000000Z"), string(e.Kind), e.Action, e.Decision, e.Actor.Kind, e.Actor.Ref, e.Subject.Kind, e.Subject.Ref,
 			e.Audience, strings.Join(e.Fields, " "), strings.Join(e.Masked, " "), e.Rule, strings.Join(e.Reasons, " "), e.Policy, e.Conversation, e.Address, e.AddressNet})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
 		for i, cell := range row {

@@ -31,6 +31,24 @@ func TestTheOverviewCountsWhatTheEventsShow(t *testing.T) {
 			t.Errorf("the overview lacks %q:\n%s", want, page)
 		}
 	}
+	// CON-12: each figure leads to what it counts.
+	for name, of := range map[string]*regexp.Regexp{
+		"a cell of the week": regexp.MustCompile(`<td class="heat-4"><a href="([^"]+)" title="[^"]*" aria-label="[^"]*">(\d+)</a>`),
+		"who asked most":     regexp.MustCompile(`(?s)id="actors".*?<li><a href="([^"]+)">agent agent</a> <b>(\d+)</b>`),
+		"who was asked for":  regexp.MustCompile(`(?s)id="subjects".*?<li><a href="([^"]+)">visitor visit</a> <b>(\d+)</b>`),
+		"a rule that denied": regexp.MustCompile(`(?s)id="rules".*?<li><a href="([^"]+)">[^<]+</a> <b>(\d+)</b>`),
+	} {
+		found := of.FindStringSubmatch(page)
+		if found == nil {
+			t.Errorf("%s is missing:\n%s", name, page)
+			continue
+		}
+		_, led := s.expect(http.StatusOK, "GET", html.UnescapeString(found[1]), nil)
+		total := regexp.MustCompile(`<dt>records[^<]*</dt><dd>([^<]*)</dd>`).FindStringSubmatch(led)
+		if total == nil || total[1] != found[2] && name != "a cell of the week" || name == "who asked most" && found[2] != "14" {
+			t.Errorf("%s says %s and leads to %q", name, found[2], total)
+		}
+	}
 	if strings.Contains(page, "Read the overview") {
 		t.Error("the overview counts who looked at it")
 	}

@@ -31,13 +31,30 @@ func personOf(lang string, p audit.Party, at time.Time) person {
 func (p person) Link() string { return p.to("/reveal") }
 
 // Ask leads to the page on which one asks a second person for consent to see him.
-func (p person) Ask() string { return p.to("/approvals/ask") }
+func (p person) Ask() string {
+	if p.Kind == "conversation" {
+		return "/approvals/ask?" + p.query()
+	}
+	return p.to("/approvals/ask")
+}
+
+// Transcript leads to the page on which one asks to read what was written; empty for what is no conversation.
+func (p person) Transcript() string {
+	if p.Kind != "conversation" || p.Ref == "" || p.Ref == "erased" {
+		return ""
+	}
+	return "/transcript?" + p.query()
+}
+
+func (p person) query() string {
+	return url.Values{"kind": {p.Kind}, "ref": {p.Ref}, "at": {p.At}}.Encode()
+}
 
 func (p person) to(page string) string {
 	if p.Kind != "agent" && p.Kind != "visitor" || p.Ref == "" || p.Ref == "erased" {
 		return ""
 	}
-	return page + "?" + url.Values{"kind": {p.Kind}, "ref": {p.Ref}, "at": {p.At}}.Encode()
+	return page + "?" + p.query()
 }
 
 // asked reads whom a request is about. Without a time the search begins with those of today.

@@ -1,9 +1,21 @@
 package console
 
+// moreWords are those that stand in files of their own.
+var moreWords = []map[string][2]string{
+	pageWords,
+	proofWords,
+	tokenWords,
+	egressWords,
+	countWords,
+	alertWords,
+	operationWords,
+	togetherWords,
+}
+
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
-	for _, more := range []map[string][2]string{pageWords, proofWords, tokenWords, egressWords, countWords, alertWords} {
+	for _, more := range moreWords {
 		if !ok {
 			both, ok = more[name]
 		}
@@ -282,8 +294,6 @@ var words = map[string][2]string{
 	"roleSecurityHint":     {"Sets accounts, allowlist and policy; sees nobody.", "Gère comptes, adresses et politique ; ne voit personne."},
 	"invite":               {"Invite an administrator", "Inviter un administrateur"},
 	"inviteIt":             {"Make a set-up link", "Créer un lien"},
-	"badRoles":             {"At least one role is needed", "Il faut au moins un rôle"},
-	"badRolesText":         {"An administrator without a role can do nothing.", "Un administrateur sans rôle ne peut rien faire."},
 	"linkTitle":            {"Hand this link over", "Transmettez ce lien"},
 	"linkLead":             {"It is shown this once, and good once, until %s UTC, from an admitted address.", "Il n’est affiché que cette fois, et sert une fois, jusqu’à %s UTC, depuis une adresse admise."},
 	"sessions":             {"Sessions", "Sessions"},

@@ -39,6 +39,7 @@ const (
 	Handles     Class = "handles"     // ids and keyed references
 	Records     Class = "records"     // of the log; people appear in them as references
 	Hashes      Class = "hashes"      // checkpoints and proofs
+	Measures    Class = "measures"    // counts and times of the service itself
 )
 
 // Party is whose a destination is.

@@ -40,7 +40,9 @@ func layers() map[string]ours {
 		"internal/chat":                  {0, ""},
 		"internal/config":                {0, ""},
 		"internal/filter":                {0, ""},
+		"internal/canary":                {0, ""},
 		"internal/egress":                {0, ""},
+		"internal/oplog":                 {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
 		"migrations":                     {0, ""},
@@ -71,13 +73,15 @@ func layers() map[string]ours {
 		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
-		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
+		"internal/subject": {4, "audit audit/pglog internal/access internal/chat internal/principal policy"},
+
+		"internal/bot":     {5, "audit internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/subject internal/teams internal/web"},
 		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/store internal/web policy"},
 		"internal/standin": {5, ""},
-		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
+		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/pg internal/pg/cluster internal/pg/doctor " +
-			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
+			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/subject internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
 		"audit/publish/buckettest": {testSupport, "audit audit/publish"},
@@ -113,12 +117,12 @@ func confined() map[string]struct{ packages, why string } {
 		"github.com/wneessen/go-mail/...":                                 {"internal/alerts", "mail is sent in one place"},
 		"github.com/standard-webhooks/standard-webhooks/libraries/go/...": {"internal/alerts", "webhooks are signed in one place"},
 		"github.com/minio/minio-go/...":                                   {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},
-		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
+		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/canary internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
 		"crypto/tls":                                                      {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                                                         {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
 		"syscall":                                                         {"audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
 		"math/rand/...":                                                   {"internal/demo internal/pg internal/stream", "spreading retries and wake-ups, and what is made up; whatever must not be guessed comes from crypto/rand"},
-		"html/template":                                                   {"internal/console internal/widget", "pages are made at the edges"},
+		"html/template":                                                   {"internal/console internal/subject internal/widget", "pages are made at the edges, and the file of a person"},
 		"unsafe":                                                          {"", "types are what keeps EUII in"},
 		"reflect":                                                         {"", "types are what keeps EUII in"},
 		"C":                                                               {"", "types are what keeps EUII in"},

@@ -72,11 +72,65 @@ func (d *Desk) Allowlist(ctx context.Context, organisation uuid.UUID) ([]Network
 	return all, nil
 }
 
-// LockOutError says that a change of the allowlist would shut out who makes it. About names the change, so that a consent
-// can be given to it.
-type LockOutError struct{ About string }
+// LockOutError says that a change of the allowlist would shut out who makes it, or another administrator from everywhere he signed in within
+// the last thirty days. About names the change, so that a consent can be given to it.
+type LockOutError struct {
+	About string
+	Other bool // it is another
+}
 
-func (LockOutError) Error() string { return "the change would shut out who makes it" }
+func (LockOutError) Error() string { return "the change would shut out an administrator" }
+
+const (
+	sqlPutSeen = "select access.put_seen($1, $2, $3, $4)"
+	sqlSeen    = "select admin_id, address from access.seen($1)"
+)
+
+// saw keeps, sealed, from where an administrator signs in.
+func (d *Desk) saw(ctx context.Context, s session) error {
+	b, err := s.from.Address().MarshalBinary()
+	var sealed []byte
+	if err == nil {
+		sealed, err = d.cfg.Ring.WrapSecret(keyring.Seen, s.organisation(), s.admin, b)
+	}
+	if err == nil {
+		_, err = d.cfg.Pool.Exec(ctx, sqlPutSeen, s.organisation(), s.admin, s.address, sealed)
+	}
+	if err != nil {
+		return fmt.Errorf("keep address: %w", err)
+	}
+	return nil
+}
+
+// shutsOut reports whether somebody who may sign in could do so from nowhere he did within the last thirty days.
+func (d *Desk) shutsOut(ctx context.Context, organisation uuid.UUID, after ipallow.List) (bool, error) {
+	rows, err := d.cfg.Pool.Query(ctx, sqlSeen, organisation)
+	if err != nil {
+		return false, fmt.Errorf("get addresses: %w", err)
+	}
+	stays := make(map[uuid.UUID]bool)
+	var admin uuid.UUID
+	var sealed []byte
+	_, err = pgx.ForEachRow(rows, []any{&admin, &sealed}, func() error {
+		b, err := d.cfg.Ring.UnwrapSecret(keyring.Seen, organisation, admin, sealed)
+		var a netip.Addr
+		if err == nil {
+			err = a.UnmarshalBinary(b)
+		}
+		_, ok := after.Check(a)
+		stays[admin], sealed = stays[admin] || err == nil && ok, nil
+		return nil // what does not open is nobody's address
+	})
+	if err != nil {
+		return false, fmt.Errorf("get addresses: %w", err)
+	}
+	for _, ok := range stays {
+		if !ok {
+			return true, nil
+		}
+	}
+	return false, nil
+}
 
 const sqlTry = "select access.try_network($1, $2, $3, $4, $5, $6, $7)"
 
@@ -92,7 +146,8 @@ func (d *Desk) About(ctx context.Context, organisation uuid.UUID, change string,
 	return change + " " + ref, err
 }
 
-// Guard fails with a LockOutError when, after the change, the administrator's own address would not be admitted.
+// Guard fails with a LockOutError when, after the change, the administrator's own address would not be admitted, or none from which another
+// signed in of late.
 func (d *Desk) Guard(ctx context.Context, who principal.Admin, change string, p netip.Prefix) error {
 	all, err := d.Allowlist(ctx, who.Organisation())
 	if err != nil {
@@ -107,14 +162,22 @@ func (d *Desk) Guard(ctx context.Context, who principal.Admin, change string, p 
 	if change == Add {
 		after = append(after, p)
 	}
-	if _, ok := ipallow.NewList(who.Organisation(), after).Check(who.Address()); ok {
+	list := ipallow.NewList(who.Organisation(), after)
+	_, stays := list.Check(who.Address())
+	others := false
+	if stays && change == Remove {
+		if others, err = d.shutsOut(ctx, who.Organisation(), list); err != nil {
+			return err
+		}
+	}
+	if stays && !others {
 		return nil
 	}
 	about, err := d.About(ctx, who.Organisation(), change, p)
 	if err != nil {
 		return err
 	}
-	return LockOutError{about}
+	return LockOutError{about, stays}
 }
 
 // Try makes a change of the allowlist that counts at once, and for five minutes unless it is confirmed. The caller has it

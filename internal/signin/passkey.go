@@ -202,11 +202,7 @@ func (d *Desk) ConfirmPasskey(ctx context.Context, who principal.Admin, token, r
 	if err != nil {
 		return err
 	}
-	parsed, err := protocol.ParseCredentialCreationResponseBytes([]byte(response))
-	if err != nil {
-		return ErrRefused
-	}
-	credential, err := d.web.CreateCredential(h, c.Session, parsed)
+	credential, err := registered(d.web, h, c.Session, response)
 	if err != nil {
 		return ErrRefused
 	}
@@ -218,6 +214,24 @@ func (d *Desk) ConfirmPasskey(ctx context.Context, who principal.Admin, token, r
 		return err
 	}
 	return d.notify(ctx, organisation, who.ID(), "passkey.added")
+}
+
+// registered reads the answer of a new security key to what it was asked.
+func registered(web *webauthn.WebAuthn, h holder, asked webauthn.SessionData, response string) (*webauthn.Credential, error) {
+	parsed, err := protocol.ParseCredentialCreationResponseBytes([]byte(response))
+	if err != nil {
+		return nil, err
+	}
+	return web.CreateCredential(h, asked, parsed)
+}
+
+// proved reads the answer of a security key to what it was asked, which has to be one of its holder's.
+func proved(web *webauthn.WebAuthn, h holder, asked webauthn.SessionData, response string) (*webauthn.Credential, error) {
+	parsed, err := protocol.ParseCredentialRequestResponseBytes([]byte(response))
+	if err != nil {
+		return nil, err
+	}
+	return web.ValidateLogin(h, asked, parsed)
 }
 
 func (d *Desk) sealPasskey(organisation, admin uuid.UUID, k passkey) ([]byte, error) {
@@ -279,11 +293,7 @@ func (d *Desk) StepUpWithPasskey(ctx context.Context, admissions []ipallow.Admis
 	if err != nil {
 		return "", err
 	}
-	parsed, err := protocol.ParseCredentialRequestResponseBytes([]byte(response))
-	if err != nil {
-		return "", d.refused(ctx, s, "step_up.refused")
-	}
-	credential, err := d.web.ValidateLogin(h, asked.Session, parsed)
+	credential, err := proved(d.web, h, asked.Session, response)
 	if err != nil || credential.Authenticator.CloneWarning { // its counter went back: there are two of it
 		return "", d.refused(ctx, s, "step_up.refused")
 	}

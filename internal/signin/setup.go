@@ -34,6 +34,10 @@ const sqlMakeSetup = "select access.make_setup($1, $2, $3, $4, $5, $6)"
 
 // NewLink makes a set-up link for an administrator with these roles. The caller has it recorded.
 func (d *Desk) NewLink(ctx context.Context, organisation uuid.UUID, roles []string) (Link, error) {
+	roles, err := CheckRoles(roles)
+	if err != nil {
+		return Link{}, err
+	}
 	token, hash := newToken()
 	l, id := Link{Token: token}, uuid.New()
 	seal, err := d.setupSeal(ctx, organisation, token, id, uuid.Nil, roles)

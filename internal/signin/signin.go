@@ -489,6 +489,12 @@ func (d *Desk) Code(ctx context.Context, admissions []ipallow.Admission, from ne
 	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, s.from.Address(), "sign_in.complete", map[string]string{"roles": strings.Join(s.roles, ",")}); err != nil {
 		return "", err
 	}
+	if err := d.cfg.Gate.KeepAddress(ctx, organisation, s.admin, s.from.Address(), s.address); err != nil {
+		return "", err
+	}
+	if err := d.saw(ctx, s); err != nil {
+		return "", err
+	}
 	fresh, hash := newToken()
 	next := session{from: s.from, id: uuid.New(), admin: s.admin, stage: "signed_in", address: s.address}
 	seal, err := d.sessionSeal(ctx, next, fresh)

@@ -502,6 +502,95 @@ func TestGuessingCodesIsStoppedThoughThePasswordIsRight(t *testing.T) {
 	}
 }
 
+// AUTH-RATE-01, AUTH-RATE-03: who stuffs passwords into many accounts from one network is held back, and shuts nobody out who has a recovery code.
+func TestWhoTriesManyAccountsIsHeldBackAndShutsNobodyOutWhoHasARecoveryCode(t *testing.T) {
+	p := newPlace(t, relaytest.New(t, relaytest.Options{}))
+	ph, codes := p.setUp(t, name)
+	from := p.admit(t, here)
+	tried := 0
+	var err error
+	for i := range 30 { // each account once
+		if _, err = p.Password(t.Context(), from, fmt.Sprintf("somebody number %d", i), "Winter2026!Winter2026!"); !errors.Is(err, signin.ErrRefused) {
+			break
+		}
+		tried++
+	}
+	waits(t, "many accounts from one network", err)
+	if tried != 20 {
+		t.Errorf("%d accounts could be tried from one network, want 20", tried)
+	}
+	for _, about := range []string{"update console.failure set blocked_until = 'infinity'",
+		"insert into console.failure select organisation_id, 'passwords', 5000, now(), 'infinity' from console.failure limit 1 on conflict (organisation_id, about) do update set blocked_until = 'infinity'"} {
+		p.sql(t, about)
+	}
+	_, err = p.Password(t.Context(), from, name, password)
+	waits(t, "the owner, meanwhile", err)
+	refused(t, "a recovery code that is none", p.Unlock(t.Context(), from, name, "aaaa-bbbb-cccc-dddd"), signin.ErrRefused)
+	refused(t, "that of another", p.Unlock(t.Context(), from, "somebody number 3", codes[0]), signin.ErrRefused)
+	_, err = p.Password(t.Context(), from, name, password)
+	waits(t, "the owner, after a wrong one", err)
+	for range 40 {
+		err = p.Unlock(t.Context(), from, name, "aaaa-bbbb-cccc-dddd")
+	}
+	waits(t, "wrong recovery codes without end", err)
+	must(t, p.Unlock(t.Context(), from, name, codes[0]))
+	refused(t, "the same code once more", p.Unlock(t.Context(), from, name, codes[0]), signin.ErrRefused)
+	token := p.signIn(t, ph, here)
+	if admin, err := p.resume(t, here, token); err != nil || admin.ID() == uuid.Nil {
+		t.Error(err)
+	}
+	done := make(map[string]int)
+	for _, e := range p.Entries(t) {
+		done[e.Action]++
+	}
+	if done["sign_in.unlock"] != 1 || done["sign_in.unlock_refused"] < 3 || done["sign_in.unlock_refused"] > 25 {
+		t.Errorf("recorded are %d and %d", done["sign_in.unlock"], done["sign_in.unlock_refused"])
+	}
+}
+
+// AUTH-IP-08: not one's own address alone.
+func TestAChangeOfTheAllowlistThatShutsAnotherOutIsRefused(t *testing.T) {
+	p := newPlace(t, relaytest.New(t, relaytest.Options{}))
+	ph, _ := p.setUp(t, name)
+	office, home := netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")
+	for _, n := range []netip.Prefix{office, home} {
+		_, err := p.Allow(t.Context(), p.Organisation.ID, n)
+		must(t, err)
+	}
+	at := func(a string) principal.Admin {
+		t.Helper()
+		token := p.signIn(t, ph, netip.MustParseAddr(a))
+		admin, err := p.resume(t, netip.MustParseAddr(a), token)
+		must(t, err)
+		return admin
+	}
+	fromHome := at("203.0.113.9")
+	p.sql(t, "delete from console.seen_address")
+	fromOffice := at("198.51.100.7")
+	for _, c := range []struct {
+		name          string
+		who           principal.Admin
+		change        string
+		network       netip.Prefix
+		locked, other bool
+	}{
+		{"his own", fromOffice, signin.Remove, office, true, false},
+		{"where nobody was of late", fromOffice, signin.Remove, home, false, false},
+		{"where another was, who was nowhere else", fromHome, signin.Remove, office, true, true},
+		{"one that admits more", fromHome, signin.Add, netip.MustParsePrefix("192.0.2.0/24"), false, false},
+	} {
+		err := p.Guard(t.Context(), c.who, c.change, c.network)
+		var lockOut signin.LockOutError
+		if errors.As(err, &lockOut) != c.locked || lockOut.Other != c.other || err != nil && !c.locked {
+			t.Errorf("%s: %v, %+v", c.name, err, lockOut)
+		}
+	}
+	p.sql(t, "update console.seen_address set seen_at = now() - interval '31 days'")
+	if err := p.Guard(t.Context(), fromHome, signin.Remove, office); err != nil {
+		t.Errorf("where somebody was long ago: %v", err)
+	}
+}
+
 // AUTH-IP-13.
 func TestASessionWorksFromItsOwnAdmittedAddressOnly(t *testing.T) {
 	p := newPlace(t, relaytest.New(t, relaytest.Options{}))

@@ -21,10 +21,14 @@ type Agent struct {
 	ServiceURL   string
 	Personal     string    // id of the 1:1 chat, empty until known
 	Current      uuid.UUID // conversation that what he types goes to
+	Closed       bool      // he may act no more
 }
 
+// ErrAgentClosed is a chat.ErrNotFound of a profile that was closed.
+var ErrAgentClosed = fmt.Errorf("%w: the profile was closed", chat.ErrNotFound)
+
 const agentColumns = `agent_id, coalesce(aad_object_id, ''), coalesce(teams_user_id, ''), coalesce(service_url, ''), coalesce(personal_conversation, ''),
-	coalesce(current_conversation, '00000000-0000-0000-0000-000000000000')`
+	coalesce(current_conversation, '00000000-0000-0000-0000-000000000000'), closed_at is not null`
 
 const (
 	sqlAgent            = `select ` + agentColumns + ` from chat.agent where organisation_id = $1 and agent_id = $2`
@@ -36,16 +40,20 @@ func (s *Store) Agent(ctx context.Context, organisation, id uuid.UUID) (Agent, e
 	return s.agent(ctx, organisation, sqlAgent, id)
 }
 
-// AgentByDirectory finds the profile of a directory id.
+// AgentByDirectory finds the profile of a directory id; ErrAgentClosed when nobody may act under it any more.
 func (s *Store) AgentByDirectory(ctx context.Context, organisation uuid.UUID, directoryID string) (Agent, error) {
-	return s.agent(ctx, organisation, sqlAgentByDirectory, directoryID)
+	a, err := s.agent(ctx, organisation, sqlAgentByDirectory, directoryID)
+	if err == nil && a.Closed {
+		return Agent{}, ErrAgentClosed
+	}
+	return a, err
 }
 
 func (s *Store) agent(ctx context.Context, organisation uuid.UUID, sql string, arg any) (Agent, error) {
 	a := Agent{Organisation: organisation}
 	err := s.batch(ctx, organisation, func(b *pgx.Batch) {
 		b.Queue(sql, organisation, arg).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&a.ID, &a.DirectoryID, &a.TeamsUser, &a.ServiceURL, &a.Personal, &a.Current)
+			return row.Scan(&a.ID, &a.DirectoryID, &a.TeamsUser, &a.ServiceURL, &a.Personal, &a.Current, &a.Closed)
 		})
 	})
 	if err != nil {
@@ -68,9 +76,9 @@ func (s *Store) FindByIndex(ctx context.Context, organisation uuid.UUID, index e
 	return *id, nil
 }
 
-const sqlClaim = `update chat.conversation set claimed_by = $3, claimed_at = now()
+const sqlClaim = `update chat.conversation set claimed_by = $3, claimed_at = now(), claim_ends = now() + interval '30 seconds'
 	where organisation_id = $1 and conversation_id = $2 and state = 'waiting'
-		and (claimed_by is null or claimed_by = $3 or claimed_at < now() - interval '30 seconds')
+		and (claimed_by is null or claimed_by = $3 or coalesce(claim_ends, claimed_at + interval '30 seconds') < now())
 	returning conversation_id`
 
 // Claim lets exactly one agent go on with joining a waiting conversation. A claim that is not completed lapses after 30 s.
@@ -87,7 +95,19 @@ func (s *Store) Claim(ctx context.Context, organisation, conversation uuid.UUID,
 	return nil
 }
 
-const sqlRelease = `update chat.conversation set claimed_by = null, claimed_at = null
+const sqlHold = `update chat.conversation set claim_ends = now() + interval '5 minutes'
+	where organisation_id = $1 and conversation_id = $2 and state = 'waiting' and claimed_by = $3`
+
+// Hold keeps a claim for five minutes, while the agent reads what he has to accept.
+func (s *Store) Hold(ctx context.Context, organisation, conversation uuid.UUID, directoryID string) error {
+	err := s.batch(ctx, organisation, func(b *pgx.Batch) { b.Queue(sqlHold, organisation, conversation, directoryID) })
+	if err != nil {
+		return fmt.Errorf("hold claim: %w", err)
+	}
+	return nil
+}
+
+const sqlRelease = `update chat.conversation set claimed_by = null, claimed_at = null, claim_ends = null
 	where organisation_id = $1 and conversation_id = $2 and state = 'waiting' and claimed_by = $3`
 
 // Release gives a claim back, so that the card waits for the next.

@@ -43,6 +43,17 @@ func (s *Store) ClaimDeliveries(ctx context.Context, limit int) ([]Delivery, err
 	return out, nil
 }
 
+const sqlOpenDeliveries = `select n, coalesce(extract(epoch from oldest), 0)::float8 from access.open_deliveries()`
+
+// OpenDeliveries counts what is not delivered yet, and tells for how long the oldest of it has been due.
+func (s *Store) OpenDeliveries(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	var seconds float64
+	if err := s.pool.QueryRow(ctx, sqlOpenDeliveries).Scan(&n, &seconds); err != nil {
+		return 0, 0, fmt.Errorf("count open deliveries: %w", err)
+	}
+	return n, time.Duration(seconds * float64(time.Second)), nil
+}
+
 const sqlFinishDelivery = `with done as (
 		update chat.outbox set state = $3, reason = $4, due_at = now() + make_interval(secs => $5),
 			done_at = case when $3 = 'waiting' then null else now() end

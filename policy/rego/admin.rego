@@ -49,6 +49,14 @@ stepped_up if {
 justified if input.justification == true
 
 # METADATA
+# title: Sets what others may, and sees people
+# description: Nobody does both. Whoever sets policy, accounts and the allowlist is shown nobody in plain, whatever else he is.
+both if {
+	"security_admin" in input.actor.roles
+	"privacy_officer" in input.actor.roles
+}
+
+# METADATA
 # title: Fit to be shown EUII
 # description: >-
 #   Password, one-time code, one of them or a security key given a moment ago,

@@ -30,6 +30,18 @@ test_whoever_sets_policy_sees_nothing if {
 	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(officer, ["approver", "security_admin"])
 }
 
+test_nobody_sets_policy_and_sees_people if {
+	counterfoil.decision.reasons == {"roles_incompatible"} with input as with_roles(officer, ["privacy_officer", "security_admin"])
+}
+
+test_the_address_of_a_sign_in_is_shown_like_a_person if {
+	address := object.union(officer, {"subject": {"kind": "admin", "ref": "m9"}, "fields": ["admin_address"]})
+	counterfoil.decision.rule == "reveal_to_admin.privacy_officer" with input as address
+	counterfoil.decision.masked == {"admin_address"} with input as with_roles(address, ["auditor"])
+	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(address, {"fields": ["agent_email"]})
+	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(address, ["security_admin"])
+}
+
 test_a_role_is_no_pattern if {
 	counterfoil.decision.reasons == {"role_missing"} with input as with_roles(officer, ["*", "Privacy_Officer"])
 }

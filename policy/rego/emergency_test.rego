@@ -92,6 +92,7 @@ transcript := object.union(questions.stepped_up(questions.admin_of_agent, "read_
 
 test_a_privacy_officer_reads_a_transcript if {
 	counterfoil.decision.rule == "read_transcript.privacy_officer" with input as transcript
+	counterfoil.decision.reasons == {"roles_incompatible"} with input as object.union(transcript, {"actor": {"roles": ["privacy_officer", "security_admin"]}})
 }
 
 test_nobody_else_reads_a_transcript if {

@@ -24,6 +24,12 @@ test_each_job_has_its_purpose if {
 	counterfoil.decision.rule == "raise_alerts.job" with input as watch
 }
 
+test_an_operator_has_planted_names_looked_for if {
+	counterfoil.decision.rule == "scan_for_canaries.operator" with input as object.union(scan, {"actor": {"kind": "operator", "job": ""}})
+	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(scan, {"actor": {"kind": "operator", "job": ""}, "fields": ["agent_email"]})
+	counterfoil.decision.reasons == {"wrong_actor"} with input as object.union(scan, {"actor": {"kind": "agent"}})
+}
+
 test_no_job_has_the_purpose_of_another if {
 	every question in [archive, retention, scan, watch] {
 		every job in {"", "alerts", "archive", "canary_scan", "retention", "*"} - {question.actor.job} {

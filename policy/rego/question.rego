@@ -10,8 +10,9 @@ fields := {field | some field in input.fields}
 
 # METADATA
 # title: Fields of a person
-# description: What is kept about an agent and what about a visitor.
+# description: What is kept about an agent, a visitor, and an administrator.
 fields_of := {
+	"admin": {"admin_address"},
 	"agent": {"agent_display_name", "agent_email", "agent_given_name", "agent_surname"},
 	"visitor": {
 		"visitor_address", "visitor_answers", "visitor_display_name", "visitor_email",
@@ -26,9 +27,11 @@ kept_of := object.union(fields_of, {"conversation": {"message_body"}})
 
 # METADATA
 # title: The subject is the actor himself
-# description: Same kind and same reference, and the reference is not empty.
+# description: >-
+#   Same kind and same reference, and the reference is somebody's: all who were
+#   erased have one.
 about_himself if {
-	input.actor.ref != ""
+	not input.actor.ref in {"", "erased"}
 	input.actor.ref == input.subject.ref
 	input.actor.kind == input.subject.kind
 }

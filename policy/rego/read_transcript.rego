@@ -26,6 +26,7 @@ permit := {"allow": true, "rule": "read_transcript.privacy_officer", "masked": s
 	input.subject.kind == "conversation"
 	input.subject.ref == input.conversation.ref
 	"privacy_officer" in input.actor.roles
+	not admin.both
 	admin.fit
 	input.fields == ["message_body"]
 }
@@ -34,6 +35,11 @@ permit := {"allow": true, "rule": "read_transcript.privacy_officer", "masked": s
 # title: No role for it
 # description: Only a privacy officer may.
 reasons contains "role_missing" if not "privacy_officer" in input.actor.roles
+
+# METADATA
+# title: Two roles that do not go together
+# description: Whoever sets what others may is no privacy officer.
+reasons contains "roles_incompatible" if admin.both
 
 # METADATA
 # title: Not fit to be shown EUII

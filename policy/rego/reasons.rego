@@ -38,7 +38,7 @@ reasons contains "unknown_audience" if {
 # title: Unknown kind of subject
 # description: The subject is of no kind that we know.
 reasons contains "unknown_subject_kind" if {
-	not input.subject.kind in {"", "agent", "visitor", "conversation"}
+	not input.subject.kind in {"", "agent", "visitor", "conversation", "admin"}
 }
 
 # METADATA
@@ -47,6 +47,7 @@ reasons contains "unknown_subject_kind" if {
 reasons contains "unknown_field" if {
 	some field in input.fields
 	not field in {
+		"admin_address",
 		"agent_display_name", "agent_email", "agent_given_name", "agent_surname",
 		"message_body",
 		"visitor_address", "visitor_answers", "visitor_display_name", "visitor_email",

@@ -7,7 +7,7 @@ package counterfoil.purposes.scan_for_canaries
 # title: Terms
 # description: Who may ask, for whose eyes, about whom and for which fields.
 terms := {
-	"actors": {"job"},
+	"actors": {"job", "operator"},
 	"audiences": {"service"},
 	"subjects": {""},
 	"fields": set(),
@@ -27,6 +27,19 @@ permit := {"allow": true, "rule": "scan_for_canaries.job", "masked": set(), "obl
 }
 
 # METADATA
+# title: Operator
+# description: Somebody with a shell on the host has it look, and is told where something lies and never what.
+permit := {"allow": true, "rule": "scan_for_canaries.operator", "masked": set(), "obligations": set()} if {
+	input.actor.kind == "operator"
+	input.audience == "service"
+	input.subject.kind == ""
+	input.fields == []
+}
+
+# METADATA
 # title: Another job
 # description: Every job has its own purpose.
-reasons contains "wrong_job" if not input.actor.job == "canary_scan"
+reasons contains "wrong_job" if {
+	input.actor.kind == "job"
+	not input.actor.job == "canary_scan"
+}

@@ -1,6 +1,7 @@
 package euii
 
 import (
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -64,7 +65,7 @@ func FirstLine[A Audience](c Cleared[A], limit int) Cleared[A] {
 }
 
 // Mask shortens a value to what the policy decision "masked" lets through: the first character of a name, and of an
-// email address the first character and the domain.
+// email address the first character and the domain, of an address its neighbourhood.
 func Mask(f Field, text string) string {
 	first := func(s string) string {
 		_, n := utf8.DecodeRuneInString(s)
@@ -81,6 +82,15 @@ func Mask(f Field, text string) string {
 		return "•••"
 	case AgentDisplayName, AgentGivenName, AgentSurname, VisitorDisplayName:
 		return first(text)
+	case AdminAddress:
+		if a, err := netip.ParseAddr(text); err == nil {
+			bits := 24
+			if a.Is6() {
+				bits = 48
+			}
+			return netip.PrefixFrom(a, bits).Masked().String()
+		}
+		return "•••"
 	default:
 		return "•••"
 	}

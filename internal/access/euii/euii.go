@@ -26,6 +26,7 @@ const (
 	VisitorPhone       Field = 7
 	VisitorAnswers     Field = 8
 	MessageBody        Field = 9
+	AdminAddress       Field = 10
 )
 
 var fieldNames = [...]string{
@@ -38,6 +39,7 @@ var fieldNames = [...]string{
 	VisitorPhone:       "visitor_phone",
 	VisitorAnswers:     "visitor_answers",
 	MessageBody:        "message_body",
+	AdminAddress:       "admin_address",
 }
 
 // String is the field's name in records, policy and SQL.

@@ -107,6 +107,7 @@
     }).observe(tail, { childList: true });
   }
 
+  if (location.hash === '#export' && one('#export')) one('#export').open = true;
   const typing = (e) => e.target.closest('input, textarea, select, [contenteditable]');
   const rows = () => every('[data-row]').filter((r) => r.checkVisibility());
   const step = (by) => {
@@ -120,16 +121,28 @@
     k: () => step(-1),
     o: () => document.activeElement?.matches('[data-row]') && document.activeElement.click(),
     t: () => { location.href = '/live' + (one('#filter')?.value ? '?q=' + encodeURIComponent(one('#filter').value) : ''); },
+    e: () => { const files = one('#export'); if (files) { files.open = true; one('a', files).focus(); } else go('/events#export'); },
     '?': () => one('#help')?.showModal(),
   };
+  const go = (to) => { location.href = to; };
+  // After g comes the part of the console to go to.
+  const parts = { o: '/', e: '/events', l: '/live', s: '/people', w: '/who', p: '/policy', i: '/integrity', a: '/approvals' };
+  let leading = 0;
   document.addEventListener('keydown', (e) => {
     if (e.key === 'Escape' && !one('dialog[open]')) {
       const menu = one('.menu[open]');
       if (menu) { menu.open = false; one('summary', menu).focus(); } else close();
       return;
     }
-    if (e.ctrlKey || e.metaKey || e.altKey || setting('keys') === 'off' || typing(e) || one('dialog[open]') || !Object.hasOwn(keys, e.key)) return;
-    e.preventDefault();
-    keys[e.key]();
+    if (e.ctrlKey || e.metaKey || e.altKey || setting('keys') === 'off' || typing(e) || one('dialog[open]')) return;
+    const led = Date.now() - leading < 1500;
+    leading = !led && e.key === 'g' ? Date.now() : 0;
+    if (led && Object.hasOwn(parts, e.key)) {
+      e.preventDefault();
+      go(parts[e.key]);
+    } else if (!led && Object.hasOwn(keys, e.key)) {
+      e.preventDefault();
+      keys[e.key]();
+    }
   });
 })();
