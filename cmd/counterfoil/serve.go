@@ -216,6 +216,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.onStop(s.heart.closeControl)
 	s.background(s.keepLines)
 	s.background(s.watchCanaries)
+	s.background(s.nightlyBackup)
 	if err := s.measure(hub.Count); err != nil {
 		return err
 	}
