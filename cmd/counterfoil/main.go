@@ -75,6 +75,16 @@ type cli struct {
 	Egress struct {
 		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
 	} `cmd:"" help:"Connections out of the service."`
+	Notices struct {
+		List    noticesListCmd    `cmd:"" help:"List the versions of the notices for visitors and agents, and how many accepted each."`
+		Show    noticesShowCmd    `cmd:"" help:"Show the words of a notice."`
+		Draft   noticesDraftCmd   `cmd:"" help:"Keep the words of the next version, to be published later."`
+		Publish noticesPublishCmd `cmd:"" help:"Put the drafted version in force, for good; everybody is asked again."`
+	} `cmd:"" help:"What visitors and agents read and accept before they take part."`
+	Requests struct {
+		List requestsListCmd `cmd:"" help:"List what people ask about their data, by when it has to be answered. Looking is recorded."`
+		Show requestsShowCmd `cmd:"" help:"Show one, with what was done. Looking is recorded."`
+	} `cmd:"" help:"Requests of people about their own data."`
 	Policy struct {
 		Check     policyCheckCmd     `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test      policyTestCmd      `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`
