@@ -30,10 +30,12 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/alerts"
+	custody "counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
+	"counterfoil/internal/subject"
 	"counterfoil/policy"
 )
 
@@ -59,6 +61,15 @@ type Config struct {
 	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
+
+	Store            *store.Store  // notices
+	People           subject.Desk  // what people ask about their data
+	Control          *custody.Desk // holds and erasures
+	OrganisationName func(context.Context, uuid.UUID) (string, error)
+
+	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
+	ConversationFile                 access.ConversationFile
+	VisitorCorrector, AgentCorrector access.Collector
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -128,6 +139,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Post("/sign-in/unlock", s.door(s.unlock))
 	r.Post("/sign-out", s.door(s.signOut))
 	s.searchRoutes(r)
+	s.savedRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
@@ -136,6 +148,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	s.alertRoutes(r)
+	s.peopleRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -375,6 +388,8 @@ var sections = []section{
 	{"/who", "who"},
 	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
+	{"/requests", "requests"},
+	{"/notices", "notices"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
@@ -478,7 +493,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress",
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress",
 	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 
 func title(lang, name string, page any) string {
