@@ -226,6 +226,48 @@ func TestTwoAdministratorsLookAfterWhoSeesWhom(t *testing.T) {
 	anna.shows("main", "over")
 	anna.seen("approval over")
 
+	// Everybody is reviewed, but by nobody himself; from now on two choose the policy.
+	ada.open("/access/reviews")
+	ada.press("main", "button", "Begin a review")
+	ada.shows("h1", "One more code")
+	ada.press("", "button", "Use a security key instead")
+	ada.shows("h1", "Access review")
+	ada.shows("main", "Nobody reviews himself")
+	eval[bool](ada.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
+	ada.seen("access review")
+	ada.open("/policy/activation")
+	ada.press("main", "button", "Have two choose from now on")
+	ada.shows("main", "No other policy decides")
+	eval[bool](ada.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
+	ada.seen("activation")
+
+	// A privacy officer reads what was written, and from where somebody signed in.
+	paul := s.join(t, "Paul Privacy", "privacy_officer")
+	paul.open("/events?q=action:show_agent_to_visitor")
+	paul.press("", "link", paul.record("Show the visitor who answers him"))
+	paul.press("", "link", "Read what was written")
+	paul.shows("h1", "What was written")
+	paul.seen("transcript, asked")
+	paul.find("", "textbox", "Why").write("Complaint 4711 of today")
+	paul.press("", "button", "Read what was written")
+	paul.shows("h1", "One more code")
+	paul.giveCode()
+	paul.shows(".transcript", "A page of my ledger is loose")
+	paul.shows(".transcript", "Good morning")
+	paul.seen("transcript")
+	if strings.Contains(eval[string](paul.tab, `document.documentElement.outerHTML`), amelie.name) {
+		t.Error("a transcript shows names")
+	}
+	paul.open("/access")
+	eval[bool](paul.tab, `document.querySelector('a[href^="/access/address"]').click() ?? true`)
+	paul.shows("h1", "From where somebody signed in")
+	paul.find("", "textbox", "Why").write("Complaint 4711 of today")
+	paul.press("", "button", "Reveal")
+	paul.shows("h1", "One more code")
+	paul.giveCode()
+	paul.shows("h1.revealed", "127.0.0.1")
+	paul.seen("address")
+
 	// The allowlist: a change that would shut him out is refused; with consent it is made, and the host lets him in again.
 	ada.open("/allowlist")
 	ada.find("", "textbox", "Network").write("192.0.2.0/24")
