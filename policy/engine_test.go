@@ -255,7 +255,7 @@ func members(in *Input) map[string]*string {
 		"purpose": (*string)(&in.Purpose), "audience": &in.Audience,
 		"subject's kind": &in.Subject.Kind, "subject's organisation": &in.Subject.Organisation, "subject": &in.Subject.Ref,
 		"conversation": &in.Conversation.Ref, "state": &in.Conversation.State, "actor is": &in.Conversation.ActorIs, "subject is": &in.Conversation.SubjectIs,
-		"approved by": &in.Approval.By, "approved for": &in.Approval.Actor, "approved about": &in.Approval.Subject,
+		"approved by": &in.Approval.By, "approved for": &in.Approval.Actor, "approved about": &in.Approval.Subject, "requested": &in.Request,
 	}
 	for i := range in.Actor.Roles {
 		all[fmt.Sprint("role ", i)] = &in.Actor.Roles[i]
@@ -400,7 +400,7 @@ func permitted(p Purpose) []string {
 		return append(agents, visitors...)
 	case RevealToAdmin:
 		return append(append(agents, visitors...), AdminAddress)
-	case BreakGlass, ArchiveConversation:
+	case BreakGlass, ArchiveConversation, AnswerRequest:
 		return Fields()
 	}
 	return nil
@@ -469,7 +469,7 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 		administrative := permitted(in.Purpose) == nil
 		ofJobs := in.Purpose == ArchiveConversation || in.Purpose == ApplyRetention || in.Purpose == ScanForCanaries || in.Purpose == RaiseAlerts
 		shown := in.Purpose == RevealToAdmin || in.Purpose == ReadTranscript || in.Purpose == BreakGlass
-		changes := in.Actor.Kind == "admin" && in.Purpose != ReadAuditLog && in.Purpose != HandleAlerts
+		changes := in.Actor.Kind == "admin" && in.Purpose != ReadAuditLog && in.Purpose != HandleAlerts && in.Purpose != HandleRequest
 		governed := in.Actor.Kind == "admin" && (in.Purpose == ControlData || in.Purpose == EraseData || in.Purpose == EraseOrganisation)
 		consented := in.Purpose == ApproveBreakGlass || in.Purpose == ApproveChange
 		switch {
@@ -495,6 +495,10 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			t.Errorf("%+v: allowed without a justification", in)
 		case (in.Purpose == RevealToAdmin || in.Purpose == ReadTranscript) && slices.Contains(in.Actor.Roles, "security_admin") && slices.Contains(in.Actor.Roles, "privacy_officer"):
 			t.Errorf("%+v: shown to whoever sets policy", in)
+		case in.Subject.Restricted && !administrative && in.Purpose != BreakGlass && in.Purpose != AnswerRequest && in.Actor.Ref != in.Subject.Ref && in.Conversation.ActorIs != "visitor":
+			t.Errorf("%+v: shown to somebody else although it is restricted", in)
+		case in.Purpose == AnswerRequest && (in.Request == "" || in.Request != in.Subject.Ref):
+			t.Errorf("%+v: answered though nobody asked", in)
 		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether || in.Purpose == EraseOrganisation) && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
 			t.Errorf("%+v: an emergency that nobody else approved", in)
 		case consented && in.Approval.Actor == in.Actor.Ref:

@@ -31,6 +31,9 @@ const (
 	OwnAccount              Purpose = "own_account"
 	RaiseAlerts             Purpose = "raise_alerts"
 	HandleAlerts            Purpose = "handle_alerts"
+	EndUserPolicy           Purpose = "end_user_policy"
+	HandleRequest           Purpose = "handle_request"
+	AnswerRequest           Purpose = "answer_request"
 	ControlData             Purpose = "control_data"
 	EraseData               Purpose = "erase_data"
 	EraseOrganisation       Purpose = "erase_organisation"
@@ -45,6 +48,7 @@ func Purposes() []Purpose {
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
 		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 		RaiseAlerts, HandleAlerts,
+		EndUserPolicy, HandleRequest, AnswerRequest,
 	}
 }
 
@@ -99,6 +103,12 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Handle alerts", "Traiter les alertes"
 	case OwnAccount:
 		en, fr = "Change his own factors and sessions", "Changer ses propres facteurs et sessions"
+	case EndUserPolicy:
+		en, fr = "Tell visitors and agents what is kept", "Dire aux visiteurs et aux agents ce qui est conservé"
+	case HandleRequest:
+		en, fr = "Handle what a person asks about his data", "Traiter ce qu'une personne demande sur ses données"
+	case AnswerRequest:
+		en, fr = "Answer a person who asks about his data", "Répondre à une personne qui demande ses données"
 	case ControlData:
 		en, fr = "Set how long data is kept, and hold it", "Fixer la durée de conservation, et suspendre l'effacement"
 	case EraseData:
@@ -153,6 +163,7 @@ type Input struct {
 
 	Justification bool     `json:"justification"` // a written one was given; its text is no part of the question
 	Approval      Approval `json:"approval"`      // zero where nobody approved and nothing is to be approved
+	Request       string   `json:"request"`       // reference of the subject that an open request of a person covers; empty without one
 
 	Retention Retention `json:"retention"` // what is to be kept how long, where that is the question
 }
@@ -182,6 +193,7 @@ type Subject struct {
 	Kind         string `json:"kind"`         // agent, visitor, conversation, admin; empty for an administrative act
 	Organisation string `json:"organisation"` // the tenant it belongs to
 	Ref          string `json:"ref"`
+	Restricted   bool   `json:"restricted"` // he, or the visitor of the conversation, restricted what is done with his data
 }
 
 // Conversation is the conversation in which the question arises.

@@ -78,6 +78,10 @@ func bases(purpose Purpose) []base {
 		b.in.Justification = true
 		return b
 	}
+	requested := func(b base) base {
+		b.in.Request = b.in.Subject.Ref
+		return b
+	}
 	approved := func(by, actor string, b base) base {
 		b.in.Approval = Approval{By: by, Actor: actor, Subject: b.in.Subject.Ref, ExpiresInSeconds: 600}
 		return justified(b)
@@ -172,6 +176,24 @@ func bases(purpose Purpose) []base {
 		return []base{approved("m2", "m1", ask("a privacy officer, approved by somebody else", admin("privacy_officer"), "console", nothing, Conversation{}))}
 	case OwnAccount:
 		return []base{ask("an auditor", admin("auditor"), "console", nothing, Conversation{})}
+	case EndUserPolicy:
+		return []base{
+			ask("a privacy officer", admin("privacy_officer"), "console", nothing, Conversation{}),
+			ask("the operator", operator, "service", nothing, Conversation{}),
+		}
+	case HandleRequest:
+		return []base{
+			ask("a privacy officer", admin("privacy_officer"), "console", aVisitor, Conversation{}),
+			ask("the operator", operator, "service", nothing, Conversation{}),
+			ask("a visitor for himself", visitor, "visitor", aVisitor, Conversation{}),
+			ask("an agent for himself", agent, "agent", anAgent, Conversation{}),
+		}
+	case AnswerRequest:
+		return []base{
+			requested(ask("a privacy officer about who asked", admin("privacy_officer"), "console", aVisitor, Conversation{}, VisitorEmail)),
+			requested(ask("a privacy officer about a conversation of who asked", admin("privacy_officer"), "console", aChat, Conversation{}, MessageBody)),
+			requested(ask("a privacy officer who corrects", admin("privacy_officer"), "service", aVisitor, Conversation{}, VisitorEmail)),
+		}
 	}
 	return nil
 }
@@ -331,6 +353,15 @@ func dimensions() []dimension {
 			{"ended", func(in *Input) { in.Approval.ExpiresInSeconds = 0 }},
 			{"for a year", func(in *Input) { in.Approval.ExpiresInSeconds = 365 * 86400 }},
 		}},
+		{"restricted", []change{
+			{"no", func(in *Input) { in.Subject.Restricted = false }},
+			{"yes", func(in *Input) { in.Subject.Restricted = true }},
+		}},
+		{"request", []change{
+			{"as it is", func(*Input) {}},
+			{"none", func(in *Input) { in.Request = "" }},
+			{"about somebody else", func(in *Input) { in.Request = "other" }},
+		}},
 		recent,
 		limits,
 		kept,
@@ -360,6 +391,8 @@ func together() [][2]string {
 		{"roles", "address"},
 		{"roles", "approval"},
 		{"actor", "job"},
+		{"field", "restricted"},
+		{"subject ref", "restricted"},
 		{"limits", "within the hour"},
 	}
 }

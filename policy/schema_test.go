@@ -103,7 +103,7 @@ func TestInputReachesOPAAsItsJSON(t *testing.T) {
 			Conversation: Conversation{Ref: "c", State: "active", ActorIs: "visitor", SubjectIs: "agent"},
 			Organisation: Organisation{ShareVisitorEmail: true, NameInChannel: true},
 
-			Justification: true, Approval: Approval{By: "b", Actor: "a", Subject: "s", ExpiresInSeconds: 3600},
+			Justification: true, Approval: Approval{By: "b", Actor: "a", Subject: "s", ExpiresInSeconds: 3600}, Request: "s",
 			Retention: Retention{Class: "visitor", Days: 90},
 		},
 		"an empty one": {

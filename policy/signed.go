@@ -335,6 +335,11 @@ func forbidden() []base {
 				s.apply(&in)
 				all = append(all, base{string(purpose) + ", " + permitted.name + ", " + s.how, in})
 			}
+			if purpose != BreakGlass && purpose != AnswerRequest && len(permitted.in.Fields) > 0 && permitted.in.Actor.Kind != permitted.in.Subject.Kind && permitted.in.Conversation.ActorIs != "visitor" {
+				in := permitted.in.clone()
+				in.Subject.Restricted = true
+				all = append(all, base{string(purpose) + ", " + permitted.name + ", of what is restricted", in})
+			}
 			if permitted.in.Actor.Kind != "admin" {
 				continue
 			}

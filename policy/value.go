@@ -40,7 +40,7 @@ func (in *Input) bounded() error {
 		string(in.Purpose), in.Audience,
 		in.Subject.Kind, in.Subject.Organisation, in.Subject.Ref,
 		in.Conversation.Ref, in.Conversation.State, in.Conversation.ActorIs, in.Conversation.SubjectIs,
-		in.Approval.By, in.Approval.Actor, in.Approval.Subject, in.Retention.Class,
+		in.Approval.By, in.Approval.Actor, in.Approval.Subject, in.Request, in.Retention.Class,
 	} {
 		long = long || len(s) > maxText
 	}
@@ -99,6 +99,8 @@ var (
 	keyCreateAgents      = ast.StringTerm("create_agents")
 	keyNameInChannel     = ast.StringTerm("name_in_channel")
 	keyLimits            = ast.StringTerm("limits")
+	keyRestricted        = ast.StringTerm("restricted")
+	keyRequest           = ast.StringTerm("request")
 	keyRetention         = ast.StringTerm("retention")
 	keyClass             = ast.StringTerm("class")
 	keyDays              = ast.StringTerm("days")
@@ -264,12 +266,14 @@ func (in *Input) value() ast.Value {
 			ast.Item(keyKind, word(in.Subject.Kind)),
 			ast.Item(keyOrganisation, word(in.Subject.Organisation)),
 			ast.Item(keyRef, word(in.Subject.Ref)),
+			ast.Item(keyRestricted, ast.InternedTerm(in.Subject.Restricted)),
 		)),
 		ast.Item(keyFields, words(in.Fields)),
 		ast.Item(keyConversation, conversation),
 		ast.Item(keyOrganisation, organisation),
 		ast.Item(keyJustification, ast.InternedTerm(in.Justification)),
 		ast.Item(keyApproval, approval),
+		ast.Item(keyRequest, word(in.Request)),
 		ast.Item(keyRetention, retention),
 	)
 }

@@ -90,6 +90,12 @@ type cli struct {
 		Status logsStatusCmd `cmd:"" help:"Show how old the operational log is."`
 		Prune  logsPruneCmd  `cmd:"" help:"Remove what is too old there, for a host on which the service does not run."`
 	} `cmd:"" help:"The operational log, no line of which gets a day old."`
+	Backup struct {
+		Create  backupCreateCmd  `cmd:"" help:"Copy the running database and prove that the copy is good."`
+		List    backupListCmd    `cmd:"" help:"List backups."`
+		Verify  backupVerifyCmd  `cmd:"" help:"Prove a backup again, by starting a copy of it and verifying every log in it."`
+		Restore backupRestoreCmd `cmd:"" help:"Put a backup in the place of the database."`
+	} `cmd:"" help:"Backups of the database that Counterfoil runs itself."`
 	Canary struct {
 		Scan canaryScanCmd `cmd:"" help:"Plant people who do not exist, and look for them in everything that is written. Looking is recorded too."`
 	} `cmd:"" help:"People who do not exist, whose names may be found nowhere."`

@@ -36,6 +36,7 @@ import (
 	"counterfoil/internal/relay"
 	"counterfoil/internal/standin"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/teams"
 	"counterfoil/internal/telemetry"
 	"counterfoil/internal/web"
@@ -168,6 +169,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		CollectVisitor: readers.VisitorCollector,       // what the visitor says about himself is kept
 		CollectAgent:   readers.AgentCollector,         // who joined is kept
 	})
+	people := subject.Desk{Gate: s.heart.gate, Log: s.heart.log, Now: time.Now}
 	var teamsBot *bot.Bot
 	if s.config.Bot.AppID != "" {
 		client, verifier, tenants, cloud, err := s.connector()
@@ -180,13 +182,18 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			JoinerToChannel: readers.JoinerToChannel,      // the channel learns who joined
 			FirstLine:       readers.FirstLineToChannel,   // the channel sees what waits
 			ForAgent:        readers.ConversationForAgent, // the agent's 1:1 chat shows the conversation
+			Own:             readers.OwnAgent,             // an agent gets what is kept of him
+			People:          people, PublicURL: c.PublicURL, Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		})
 	}
 
 	hub := stream.New(stream.Config{Logger: s.logger, Stale: widget.Stale(conversations)})
 	visitors, err := widget.New(widget.Config{
-		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger,
-		Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Relay: conversations, Hub: hub, PublicURL: c.PublicURL, Logger: s.logger, People: people,
+		Own:        readers.OwnVisitor,             // a visitor sees what is kept of him
+		ForVisitor: readers.ConversationForVisitor, // and what he wrote
+		Collector:  readers.VisitorCollector,       // and corrects it
+		Address:    func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 	})
 	if err != nil {
 		return err
@@ -209,6 +216,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.onStop(s.heart.closeControl)
 	s.background(s.keepLines)
 	s.background(s.watchCanaries)
+	s.background(s.nightlyBackup)
 	if err := s.measure(hub.Count); err != nil {
 		return err
 	}
@@ -233,6 +241,8 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.health(public)
 	if teamsBot != nil {
 		public.Post("/teams/messages", teamsBot.ServeHTTP)
+		public.Get("/your-data/{token}", teamsBot.ShowDownload)
+		public.Post("/your-data/{token}", teamsBot.Download)
 		public.Head("/teams/messages", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 		if err := conversations.OnMoved(func(uuid.UUID) { teamsBot.Wake() }); err != nil {
 			return err

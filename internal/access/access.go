@@ -68,8 +68,9 @@ type Gate struct {
 	told   func(ctx context.Context, purpose, decision string, released bool)
 	refs   refCache
 
-	standing Standing
-	volumes  volumes
+	standing     Standing
+	volumes      volumes
+	restrictions restrictions
 }
 
 // Config is what a Gate is made of; every field is needed but Decided.
@@ -153,6 +154,10 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	if err != nil {
 		return a, err
 	}
+	restricted, err := g.restricted(ctx, q)
+	if err != nil {
+		return a, err
+	}
 	recent, settle, err := g.reserve(ctx, q, refs.actor)
 	if err != nil {
 		return a, err
@@ -162,6 +167,10 @@ func (g *Gate) decideAndRecord(ctx context.Context, q question) (answer, error) 
 	input := q.input(refs, recent)
 	prove(&input.Actor, q.who, g.now())
 	q.grounds.put(&input, refs, g.now())
+	input.Subject.Restricted = restricted
+	if asked := q.grounds.Covering.subject; asked != uuid.Nil && (asked == q.subject || q.subjectKind == "conversation" && asked == q.scene.Conversation.Visitor) {
+		input.Request = refs.subject
+	}
 	decision, policyErr := g.policy.Decide(ctx, input)
 	a.decision = decision
 	entry := entryOf(input, decision, q)

@@ -15,19 +15,20 @@ import (
 	"counterfoil/policy"
 )
 
-// Acknowledge records that a visitor accepted a version of the notice. It reads no EUII, so there is nothing to decide.
-func (g *Gate) Acknowledge(ctx context.Context, who principal.Visitor, scene Scene, version string) error {
+// Acknowledge records that somebody accepted a version of the notice for his kind: a visitor, or an agent, who may have no profile yet and is
+// then named by the keyed reference of his directory id. It reads no EUII, so there is nothing to decide.
+func (g *Gate) Acknowledge(ctx context.Context, kind, ref string, scene Scene, version int, language string) error {
 	if err := g.stands(ctx, scene.Conversation.Organisation, false); err != nil {
 		return err
 	}
-	refs, err := g.references(ctx, scene.Conversation.Organisation, question{who: who, scene: scene})
+	organisation := scene.Conversation.Organisation
+	refs, err := g.keyed(ctx, organisation, []refKey{{organisation: organisation, id: scene.Conversation.ID}})
 	if err != nil {
 		return err
 	}
-	_, err = g.log.Append(ctx, scene.Conversation.Organisation, pglog.Draft{Entry: audit.Entry{
-		Kind: audit.Administration, Action: "notice.accept", Actor: audit.Party{Kind: who.Kind(), Ref: refs.actor},
-		Conversation: refs.conversation, Request: scene.Request,
-		Facts: map[string]string{"notice.version": version, "notice.language": scene.Conversation.Language},
+	_, err = g.log.Append(ctx, organisation, pglog.Draft{Entry: audit.Entry{
+		Kind: audit.Administration, Action: "notice.accept", Actor: audit.Party{Kind: kind, Ref: ref}, Conversation: refs[0], Request: scene.Request,
+		Facts: map[string]string{"notice.version": strconv.Itoa(version), "notice.language": language},
 	}})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

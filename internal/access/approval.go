@@ -257,7 +257,7 @@ func (g *Gate) Decide(ctx context.Context, who principal.Admin, id uuid.UUID, de
 	q := question{
 		who: who, purpose: policy.ApproveChange, audience: "console", kind: audit.Administration, action: map[string]string{Approved: "approval.approve", Refused: "approval.refuse"}[decision],
 		facts: map[string]string{"approval.kind": a.kind}, scene: Scene{Conversation: chat.Conversation{Organisation: organisation}},
-		grounds: Grounds{why, Consent{approval: a.id, actor: a.askedBy, subject: of(a.subject), ends: ends}},
+		grounds: Grounds{Justification: why, Consent: Consent{approval: a.id, actor: a.askedBy, subject: of(a.subject), ends: ends}},
 	}
 	if a.kind == ForBreakGlass {
 		q.purpose, q.subjectKind, q.subject = policy.ApproveBreakGlass, a.subjectKind, of(a.subject)

@@ -16,11 +16,12 @@ import (
 	"counterfoil/policy"
 )
 
-// Grounds are what somebody brings for what policy grants to nobody without: a reason in writing, and the consent of a
-// second person. The zero Grounds are none.
+// Grounds are what somebody brings for what policy grants to nobody without: a reason in writing, the consent of a second
+// person, and what a person asked about his own data. The zero Grounds are none.
 type Grounds struct {
 	Justification Justification
 	Consent       Consent
+	Covering      Covering
 }
 
 // Justification is evidence that a reason was written down and is kept. The zero Justification is none.
@@ -58,6 +59,9 @@ func (on Grounds) note(facts map[string]string) {
 	}
 	if on.Consent.approval != uuid.Nil {
 		facts[FactApproval] = on.Consent.approval.String()
+	}
+	if on.Covering.request != uuid.Nil {
+		facts[FactRequest] = on.Covering.request.String()
 	}
 }
 

@@ -41,6 +41,8 @@ type Following[A euii.Audience] struct {
 	grant   grant.Grant
 	receipt pglog.Receipt
 	agent   uuid.UUID // of the conversation, when the grant was given
+
+	restricted bool // whether it was so then
 }
 
 // Follow prepares to read; nothing is decided or recorded before the first Read.
@@ -59,7 +61,7 @@ func (f *Following[A]) Renew() {
 const renewBefore = 5 * time.Minute
 
 // Read gives the events after the number after, at most limit, with message texts opened under the conversation grant. A
-// grant that was given while the conversation had another agent, or none, counts no more.
+// grant that was given while the conversation had another agent, or none, counts no more, nor one of before its visitor restricted it.
 func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit int) ([]Message[A], error) {
 	if f.gate == nil {
 		return nil, errNoReader
@@ -87,14 +89,18 @@ func (f *Following[A]) Read(ctx context.Context, scene Scene, after int64, limit
 func (f *Following[A]) current(ctx context.Context, scene Scene) (grant.Grant, pglog.Receipt, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.receipt.Valid() && f.agent == scene.Conversation.Agent && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
+	restricted, err := f.gate.Restricted(ctx, scene.Conversation.Organisation, scene.Conversation.Visitor)
+	if err != nil {
+		return grant.Grant{}, pglog.Receipt{}, err
+	}
+	if f.receipt.Valid() && f.restricted == restricted && f.agent == scene.Conversation.Agent && f.gate.now().Before(f.grant.Until().Add(-renewBefore)) {
 		return f.grant, f.receipt, nil
 	}
 	a, err := f.gate.authorize(ctx, converse(f.who, string(f.audience), scene))
 	if err != nil {
 		return grant.Grant{}, pglog.Receipt{}, err
 	}
-	f.grant, f.receipt, f.agent = a.grant, a.receipt, scene.Conversation.Agent
+	f.grant, f.receipt, f.agent, f.restricted = a.grant, a.receipt, scene.Conversation.Agent, restricted
 	return f.grant, f.receipt, nil
 }
 
@@ -157,6 +163,42 @@ func (g *Gate) SealMessage(ctx context.Context, organisation, conversation, item
 		return euii.Sealed{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return s, nil
+}
+
+// ConversationFile opens what was written in a conversation of a visitor who asked for his file, for that file.
+type ConversationFile struct {
+	_    [0]euii.Admin // others with a gate are no ConversationFile
+	gate *Gate
+}
+
+// filePage is how many events are taken at once.
+const filePage = 200
+
+// Read gives the events of a conversation, some at a time, under one decision and one record.
+func (c ConversationFile) Read(ctx context.Context, who principal.Admin, scene Scene, on Grounds, each func([]Message[euii.Admin]) error) error {
+	if c.gate == nil {
+		return errNoReader
+	}
+	q := converse(who, "console", scene)
+	q.purpose, q.grounds, q.valid = policy.AnswerRequest, on, grantValid
+	a, err := c.gate.authorize(ctx, q)
+	if err != nil {
+		return err
+	}
+	for after := int64(0); after < scene.Conversation.LastSeq; {
+		messages, err := takeMessages[euii.Admin](ctx, c.gate, a.grant, a.receipt, scene, after, filePage)
+		if err == nil && len(messages) == 0 {
+			err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(messages); err != nil {
+			return err
+		}
+		after = messages[len(messages)-1].Seq
+	}
+	return nil
 }
 
 // FirstLine gives the channel the beginning of a waiting conversation.

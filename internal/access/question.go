@@ -141,6 +141,8 @@ const (
 	factApprovalActor      = "approval.actor"
 	factApprovalSubject    = "approval.subject"
 	factApprovalExpiration = "approval.expires_in_seconds"
+	factRestricted         = "subject.restricted"
+	factCovers             = "request.covers"
 	factRetentionClass     = "retention.class"
 	factRetentionDays      = "retention.days"
 )
@@ -154,6 +156,7 @@ func factsOf(in policy.Input, action string) map[string]string {
 		factLimitAdmin: number(in.Organisation.Limits.Admin), factLimitOperator: number(in.Organisation.Limits.Operator), factLimitJob: number(in.Organisation.Limits.Job),
 		factJustification: truth(in.Justification),
 		factApprovalBy:    in.Approval.By, factApprovalActor: in.Approval.Actor, factApprovalSubject: in.Approval.Subject, factApprovalExpiration: number(in.Approval.ExpiresInSeconds),
+		factRestricted: truth(in.Subject.Restricted), factCovers: in.Request,
 		factRetentionClass: in.Retention.Class, factRetentionDays: number(in.Retention.Days),
 	}
 	factors := make([]string, len(in.Actor.Factors))
@@ -206,7 +209,7 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		},
 		Purpose:  policy.Purpose(cmp.Or(e.Facts[factPurpose], e.Action)),
 		Audience: e.Audience,
-		Subject:  policy.Subject{Kind: e.Subject.Kind, Organisation: e.Organisation, Ref: e.Subject.Ref},
+		Subject:  policy.Subject{Kind: e.Subject.Kind, Organisation: e.Organisation, Ref: e.Subject.Ref, Restricted: r.truth(factRestricted)},
 		Fields:   e.Fields,
 		Conversation: policy.Conversation{
 			Ref: e.Conversation, State: e.Facts[factState], ActorIs: e.Facts[factActorIs], SubjectIs: e.Facts[factSubjectIs],
@@ -222,6 +225,7 @@ func InputOf(e audit.Entry) (policy.Input, error) {
 		Approval: policy.Approval{
 			By: e.Facts[factApprovalBy], Actor: e.Facts[factApprovalActor], Subject: e.Facts[factApprovalSubject], ExpiresInSeconds: r.number(factApprovalExpiration),
 		},
+		Request:   e.Facts[factCovers],
 		Retention: policy.Retention{Class: e.Facts[factRetentionClass], Days: r.number(factRetentionDays)},
 	}
 	if in.Actor.Organisation == "-" {

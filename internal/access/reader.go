@@ -34,6 +34,13 @@ type Readers struct {
 	AddressToAdmin         Reader[euii.Admin]
 	TranscriptToAdmin      Transcripts
 	TranscriptInEmergency  Transcripts
+	OwnVisitor             Reader[euii.Visitor]
+	OwnAgent               Reader[euii.Agent]
+	VisitorFile            Reader[euii.Admin]
+	AgentFile              Reader[euii.Admin]
+	ConversationFile       ConversationFile
+	VisitorCorrector       Collector
+	AgentCorrector         Collector
 }
 
 // Readers gives all capabilities.
@@ -55,8 +62,17 @@ func (g *Gate) Readers() Readers {
 		AddressToAdmin:         Reader[euii.Admin]{g, policy.RevealToAdmin, "console", "admin", []euii.Field{euii.AdminAddress}},
 		TranscriptToAdmin:      Transcripts{gate: g, purpose: policy.ReadTranscript},
 		TranscriptInEmergency:  Transcripts{gate: g, purpose: policy.BreakGlass},
+		OwnVisitor:             Reader[euii.Visitor]{g, policy.MyOwnData, "visitor", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		OwnAgent:               Reader[euii.Agent]{g, policy.MyOwnData, "agent", "agent", ofAgents},
+		VisitorFile:            Reader[euii.Admin]{g, policy.AnswerRequest, "console", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		AgentFile:              Reader[euii.Admin]{g, policy.AnswerRequest, "console", "agent", ofAgents},
+		ConversationFile:       ConversationFile{gate: g},
+		VisitorCorrector:       Collector{g, policy.AnswerRequest, "visitor"},
+		AgentCorrector:         Collector{g, policy.AnswerRequest, "agent"},
 	}
 }
+
+var ofAgents = []euii.Field{euii.AgentDisplayName, euii.AgentGivenName, euii.AgentSurname, euii.AgentEmail}
 
 // audience is the policy's name of A. That it depends on A keeps readers for one audience from being converted into
 // readers for another, which Go allows between types of one structure.
@@ -191,6 +207,10 @@ type Field struct {
 // Collect records the collection once and seals the values for each of the rows. Empty values are left out; if all are
 // empty there is nothing to record. wrapped is the subject's key if it is not stored yet, otherwise nil.
 func (c Collector) Collect(ctx context.Context, who principal.Principal, scene Scene, subject uuid.UUID, wrapped []byte, rows []uuid.UUID, fields ...Field) ([]euii.Sealed, error) {
+	return c.collect(ctx, who, scene, subject, wrapped, rows, Grounds{}, fields...)
+}
+
+func (c Collector) collect(ctx context.Context, who principal.Principal, scene Scene, subject uuid.UUID, wrapped []byte, rows []uuid.UUID, on Grounds, fields ...Field) ([]euii.Sealed, error) {
 	if c.gate == nil {
 		return nil, errNoReader
 	}
@@ -205,7 +225,7 @@ func (c Collector) Collect(ctx context.Context, who principal.Principal, scene S
 	}
 	_, err := c.gate.authorize(ctx, question{
 		who: who, purpose: c.purpose, audience: "service", subjectKind: c.subjectKind, subject: subject, row: rows[0],
-		fields: names, scene: scene, kind: audit.Collection,
+		fields: names, scene: scene, kind: audit.Collection, grounds: on,
 	})
 	if err != nil {
 		return nil, err

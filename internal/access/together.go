@@ -181,7 +181,7 @@ func (g *Gate) ChoosePolicy(ctx context.Context, who principal.Admin, act, diges
 	}
 	c.Approval = consent.approval
 	facts := map[string]string{"revision": revision, "digest": digest}
-	if err := g.ActOn(ctx, who, policy.ChangeTogether, who.Organisation(), "policy."+act, facts, Grounds{why, consent}); err != nil {
+	if err := g.ActOn(ctx, who, policy.ChangeTogether, who.Organisation(), "policy."+act, facts, Grounds{Justification: why, Consent: consent}); err != nil {
 		return err
 	}
 	return g.choose(ctx, who.Organisation(), c)

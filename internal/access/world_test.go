@@ -72,6 +72,7 @@ func opened(t *testing.T, w *relaytest.World) relay.Session {
 func joined(t *testing.T, w *relaytest.World, s relay.Session, name string) store.Agent {
 	t.Helper()
 	id := relay.Identity{Organisation: w.Organisation.ID, DirectoryID: "aad-" + name, TeamsUser: "29:" + name, ServiceURL: "https://smba.example/"}
+	must(t, w.Relay.AgentAccepts(t.Context(), id, s.Conversation, 1, "en"))
 	must(t, w.Relay.AgentJoins(t.Context(), id, s.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{
 			DisplayName: euii.Receive(name + " " + canary), GivenName: euii.Receive(name), Surname: euii.Receive(canary),

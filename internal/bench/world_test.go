@@ -240,6 +240,9 @@ func (w *world) open(ctx context.Context, o organisation) (relay.Session, error)
 // join makes the agent called name join a conversation; Teams is reached at service.
 func (w *world) join(ctx context.Context, o organisation, s relay.Session, name, service string) error {
 	by := relay.Identity{Organisation: o.ID, DirectoryID: "aad-" + name, TeamsUser: "29:" + name, ServiceURL: service}
+	if err := w.relay.AgentAccepts(ctx, by, s.Conversation, 1, "en"); err != nil {
+		return err
+	}
 	return w.relay.AgentJoins(ctx, by, s.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{
 			DisplayName: euii.Receive(name + " Agent"), GivenName: euii.Receive(name), Surname: euii.Receive("Agent"), Email: euii.Receive(name + "@fictional.example"),

@@ -7,17 +7,21 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/store"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/teams"
 	"counterfoil/internal/web"
 )
@@ -26,7 +30,8 @@ import (
 const answerTime = 12 * time.Second
 
 // Config is what a Bot is made of. The readers are the capabilities it was handed: to introduce a visitor to the agent who
-// joined, to name the joiner to the channel, to announce a conversation there, and to follow one as its agent.
+// joined, to name the joiner to the channel, to announce a conversation there, to follow one as its agent, and to
+// show an agent what is kept of him.
 type Config struct {
 	Cloud           teams.Cloud
 	Verifier        *teams.Verifier
@@ -38,6 +43,10 @@ type Config struct {
 	JoinerToChannel access.Reader[euii.Channel]
 	FirstLine       access.FirstLine
 	ForAgent        access.Conversations[euii.Agent]
+	Own             access.Reader[euii.Agent]
+	People          subject.Desk
+	PublicURL       string                         // where links to one's own data lead
+	Address         func(*http.Request) netip.Addr // from where they are used
 	Logger          *slog.Logger
 	Now             func() time.Time
 }
@@ -48,6 +57,8 @@ type Bot struct {
 	pacer *teams.Pacer
 	wake  chan struct{}
 
+	guesses *rate.Limiter // of links that lead nowhere
+
 	mu        sync.Mutex
 	following map[following]*access.Following[euii.Agent]
 }
@@ -56,7 +67,7 @@ type following struct{ agent, conversation uuid.UUID }
 
 // New makes a Bot.
 func New(c Config) *Bot {
-	return &Bot{Config: c, pacer: teams.NewPacer(c.Now), wake: make(chan struct{}, 1), following: make(map[following]*access.Following[euii.Agent])}
+	return &Bot{Config: c, pacer: teams.NewPacer(c.Now), wake: make(chan struct{}, 1), guesses: rate.NewLimiter(rate.Every(time.Second), 60), following: make(map[following]*access.Following[euii.Agent])}
 }
 
 // Tenants finds the organisation of a Teams tenant. Organisations change rarely, so they are looked up every few seconds.
@@ -165,6 +176,9 @@ func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := inbound{b, a, organisation, token.ServiceURL(), wordsOf(organisation.Language), relay.Identity{
 		Organisation: organisation.ID, DirectoryID: a.From.AADObjectID, TeamsUser: a.From.ID, ServiceURL: token.ServiceURL().String(),
 	}}
+	if a.IsPersonal() {
+		in.from.Personal = a.ConversationID
+	}
 	answer, err := in.handle(ctx)
 	if err != nil {
 		b.Logger.ErrorContext(ctx, "activity failed", "kind", a.Kind(), "verb", a.Verb(), "error", err)
@@ -265,9 +279,18 @@ func (in inbound) press(ctx context.Context) teams.InvokeResponse {
 		return teams.RespondError(http.StatusBadRequest, "BadRequest", in.words.gone)
 	}
 	text := in.words.joined
-	if in.Verb() == teams.VerbJoin {
-		err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
-	} else {
+	switch in.Verb() {
+	case teams.VerbJoin, teams.VerbAccept:
+		if in.Verb() == teams.VerbAccept {
+			err = in.accept(ctx, conversation)
+		}
+		if err == nil {
+			err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
+		}
+		if errors.Is(err, relay.ErrNotice) {
+			text, err = in.words.readFirst, in.inform(ctx, conversation)
+		}
+	default:
 		text, err = in.act(ctx, conversation)
 	}
 	in.Wake()
@@ -275,6 +298,40 @@ func (in inbound) press(ctx context.Context) teams.InvokeResponse {
 		return in.refuse(ctx, err)
 	}
 	return teams.RespondMessage(text)
+}
+
+// accept takes the acceptance of the notice.
+func (in inbound) accept(ctx context.Context, conversation uuid.UUID) error {
+	version, err := strconv.Atoi(in.Version())
+	if err != nil {
+		return relay.ErrNotice
+	}
+	return in.Relay.AgentAccepts(ctx, in.from, conversation, version, in.organisation.Language)
+}
+
+// inform puts the notice in force into the 1:1 chat of whoever pressed Join. The conversation is his meanwhile.
+func (in inbound) inform(ctx context.Context, conversation uuid.UUID) error {
+	notice, err := in.Relay.Notice(ctx, in.organisation.ID, chat.ForAgents)
+	if err != nil {
+		return err
+	}
+	personal := in.ConversationID
+	if !in.IsPersonal() {
+		if personal, err = in.Client.CreatePersonal(ctx, in.at, in.organisation.Tenant, in.From.ID); err != nil { // asking for the same chat twice gives the same chat
+			return err
+		}
+		in.pacer.Take(personal) // asking counts as a message there
+	}
+	var paragraphs []teams.Paragraph
+	for _, p := range notice.Paragraphs(in.organisation.Language) {
+		paragraphs = append(paragraphs, teams.Paragraph(p))
+	}
+	card := teams.NoticeCard(teams.Language(in.organisation.Language), conversation.String(), notice.Version, paragraphs)
+	if err := in.turn(personal); err != nil {
+		return err
+	}
+	_, err = in.Client.Send(ctx, in.at, personal, teams.Message{Card: card})
+	return err
 }
 
 // act carries out a button that only the conversation's agent may press.
@@ -368,6 +425,8 @@ func (in inbound) personal(ctx context.Context) error {
 	switch {
 	case euii.InboundEqualFold(text, "help"):
 		return in.say(ctx, in.words.help)
+	case euii.InboundEqualFold(text, "my data"), euii.InboundEqualFold(text, "mes données"):
+		return in.myData(ctx, agent)
 	case euii.InboundEqualFold(text, "chats"):
 		return in.chats(ctx, agent)
 	case agent.Current == uuid.Nil:
@@ -465,10 +524,14 @@ func (in inbound) say(ctx context.Context, text string) error {
 	return in.post(ctx, teams.Message{Text: text})
 }
 
-// post answers in the same chat. Such a line is about the moment: it is not queued, and losing it loses nothing.
+// post answers in the same chat, as soon as it may. Such a line is about the moment: it is not queued, and losing it loses nothing.
 func (in inbound) post(ctx context.Context, m teams.Message) error {
-	if in.pacer.Take(in.ConversationID) > 0 {
-		return nil
+	for wait := in.pacer.Take(in.ConversationID); wait > 0; wait = in.pacer.Take(in.ConversationID) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
 	}
 	if _, err := in.Client.Send(ctx, in.at, in.ConversationID, m); err != nil {
 		in.Logger.WarnContext(ctx, "answer to agent not sent", "error", err)

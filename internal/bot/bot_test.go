@@ -186,7 +186,23 @@ func (of *office) click(t *testing.T, who string, card standin.Post, verb string
 	if err != nil {
 		t.Fatalf("%s presses %s: %v", who, verb, err)
 	}
+	if verb == "join" && !a.Error && strings.HasPrefix(a.Text, "First read the notice") {
+		return of.click(t, who, of.notice(t, who), "accept", nil)
+	}
 	return a
+}
+
+// notice waits for the notice in somebody's 1:1 chat.
+func (of *office) notice(t *testing.T, who string) (card standin.Post) {
+	t.Helper()
+	of.wait(t, "the notice in the chat of "+who, func(s standin.State) bool {
+		i := slices.IndexFunc(s.Chats[who], func(p standin.Post) bool { return has(p, `"accept"`) })
+		if i >= 0 {
+			card = s.Chats[who][i]
+		}
+		return i >= 0
+	})
+	return card
 }
 
 // chat waits until somebody's 1:1 chat has a post with the text.
@@ -533,5 +549,39 @@ func TestNoSpanAndNoLogLineHoldsWhoOrWhat(t *testing.T) {
 		if strings.Contains(of.logs.String(), canary) {
 			t.Errorf("L1: a log line holds %q", canary)
 		}
+	}
+}
+
+func TestAnAgentReadsAndAcceptsTheNoticeBeforeAnythingIsShownToHim(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	_, card := of.writes(t, "Hello there")
+	a, err := of.teams.ClickSeen(t.Context(), "amelie", card, "join", nil)
+	if err != nil || a.Error || !strings.HasPrefix(a.Text, "First read the notice") {
+		t.Fatalf("join answered %+v (%v)", a, err)
+	}
+	notice := of.notice(t, "amelie")
+	for _, text := range []string{"What is kept", "Your rights", "Version 1."} {
+		if !has(notice, text) {
+			t.Errorf("the notice lacks %q", text)
+		}
+	}
+	if posts := of.teams.Chat("amelie"); len(posts) != 1 || has(posts[0], "Vera") || has(posts[0], "Hello") {
+		t.Errorf("before she accepted she was shown %d posts", len(posts))
+	}
+	if entries := of.Entries(t); count(entries, "match_agent")+count(entries, "collect_agent")+count(entries, "introduce_visitor_to_agent") != 0 {
+		t.Error("something of her was read before she accepted")
+	}
+	if a := of.click(t, "grace", card, "join", nil); !a.Error {
+		t.Errorf("the conversation that is kept for her was given to somebody else: %+v", a)
+	}
+	for range 2 {
+		if a := of.click(t, "amelie", notice, "accept", nil); a.Error {
+			t.Fatalf("accept: %s", a.Text)
+		}
+	}
+	of.chat(t, "amelie", "Vera Visitor")
+	of.card(t, card.ID, "Amélie Dubois")
+	if n := count(of.Entries(t), "notice.accept"); n != 2 {
+		t.Errorf("%d acceptances are on record, want the visitor's and hers", n)
 	}
 }

@@ -302,6 +302,7 @@ func (b *Bot) toAgent(ctx context.Context, o chat.Organisation, scene access.Sce
 		if err != nil {
 			return outcome{}, err
 		}
+		b.pacer.Take(agent.Personal) // asking counts as a message there
 		err := b.keep(ctx, func(ctx context.Context) error {
 			return b.Store.SetPersonal(ctx, o.ID, agent.ID, agent.Personal, agent.ServiceURL, agent.TeamsUser)
 		})

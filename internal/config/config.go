@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -35,8 +36,10 @@ type Config struct {
 	Bot            Bot
 	SMTP           SMTP
 
-	LogDir string // COUNTERFOIL_LOG_DIR
-	OTLP   OTLP
+	LogDir     string // COUNTERFOIL_LOG_DIR
+	BackupDir  string // COUNTERFOIL_BACKUP_DIR; empty while none are made each night
+	BackupKeep int    // COUNTERFOIL_BACKUP_KEEP
+	OTLP       OTLP
 
 	PublishDir      string        // COUNTERFOIL_PUBLISH_DIR
 	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
@@ -230,6 +233,13 @@ func Load(environ []string) (Config, []Setting, error) {
 	}
 	if b.Cloud != "custom" && (b.MetadataURL != "" || b.Issuer != "" || b.LoginURL != "" || len(b.ServiceHosts) > 0) {
 		r.fail("BOT_CLOUD", "must be custom for the addresses of a cloud to be set")
+	}
+	if c.BackupDir = r.text("BACKUP_DIR", ""); c.BackupDir != "" && c.DatabaseURL != "" {
+		r.fail("BACKUP_DIR", "is for the database that Counterfoil runs itself: back up one that is named with what runs it")
+	}
+	keep, err := strconv.Atoi(r.text("BACKUP_KEEP", "7"))
+	if c.BackupKeep = keep; err != nil || keep < 1 || keep > 1000 {
+		r.fail("BACKUP_KEEP", "must be a number of backups from 1 to 1000")
 	}
 	c.LogDir = r.text("LOG_DIR", filepath.Join(c.DataDir, "log"))
 	if c.OTLP.Endpoint = strings.TrimSuffix(r.text("OTLP_ENDPOINT", ""), "/"); c.OTLP.Endpoint != "" {

@@ -37,6 +37,7 @@ func (s *site) conversation() {
 	session, err := s.Relay.Session(s.t.Context(), o.Token)
 	must(s.t, err)
 	id := relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-amelie", TeamsUser: "29:amelie", ServiceURL: "https://smba.example/"}
+	must(s.t, s.Relay.AgentAccepts(s.t.Context(), id, session.Conversation, 1, "en"))
 	must(s.t, s.Relay.AgentJoins(s.t.Context(), id, session.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{DisplayName: euii.Receive(agentName), GivenName: euii.Receive("Amélie"), Surname: euii.Receive("Zyxwvut"), Email: euii.Receive(agentEmail)}, nil
 	}))

@@ -60,6 +60,7 @@ func (w world) talk(t testing.TB, agent string, end bool) talk {
 	s, err := w.Relay.Session(t.Context(), o.Token)
 	must(t, err)
 	id := relay.Identity{Organisation: w.Organisation.ID, DirectoryID: "aad-" + agent, TeamsUser: "29:" + agent, ServiceURL: "https://smba.example/"}
+	must(t, w.Relay.AgentAccepts(t.Context(), id, s.Conversation, 1, "en"))
 	must(t, w.Relay.AgentJoins(t.Context(), id, s.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{DisplayName: euii.Receive(agent + " Zyxwvut"), Email: euii.Receive(agent + "@zyxwvut.example")}, nil
 	}))

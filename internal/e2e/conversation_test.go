@@ -107,7 +107,7 @@ func TestOfTwoAgentsWhoJoinAtOnceOneWins(t *testing.T) {
 		}
 	}
 	const kind = "Somebody else has joined this conversation already."
-	won := func(a *agent) bool { return strings.Contains(a.text("#messages"), "vera@visitor.example") }
+	won := func(a *agent) bool { return strings.Contains(a.text("#messages"), "Before you join") }
 	told := func(a *agent) bool { return strings.Contains(a.text("#threads"), kind) }
 	eventually(t, "one wins and the other is told", soon, func() bool {
 		return won(agents[0]) && told(agents[1]) || won(agents[1]) && told(agents[0])
@@ -119,6 +119,8 @@ func TestOfTwoAgentsWhoJoinAtOnceOneWins(t *testing.T) {
 	if won(agents[1]) {
 		winner = 1
 	}
+	agents[winner].press("#messages", "button", "Accept and join")
+	agents[winner].sees("vera@visitor.example")
 	agents[winner].say("I do")
 	v.sees("> Who takes me?", "< I do")
 	if steps := eval[int](v.chat, `document.querySelectorAll("#log .step").length`); steps != 1 {

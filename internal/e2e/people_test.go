@@ -124,10 +124,17 @@ func (a *agent) card(firstLine string) string {
 	return `[data-thread=` + quote(id) + `]`
 }
 
-// join presses Join on a card and waits for the introduction in the 1:1 chat.
+// join presses Join on a card, accepts the notice if that is asked, and waits for the introduction in the 1:1 chat.
 func (a *agent) join(firstLine string) {
 	a.t.Helper()
 	a.press(a.card(firstLine), "button", "Join")
+	eventually(a.t, "the agent has joined, or is shown the notice", soon, func() bool {
+		shown := a.text("#messages")
+		return strings.Contains(shown, firstLine) || strings.Contains(shown, "Before you join")
+	})
+	if !strings.Contains(a.text("#messages"), firstLine) {
+		a.press("#messages", "button", "Accept and join")
+	}
 	a.shows("#messages", firstLine)
 }
 

@@ -326,6 +326,7 @@ func furnish(t *testing.T, n *node, organisation uuid.UUID) (all []uuid.UUID) {
 		})
 		must(t, err)
 		by := relay.Identity{Organisation: o.ID, DirectoryID: "aad-alice", TeamsUser: "29:alice", ServiceURL: "https://smba.example/"}
+		must(t, use.AgentAccepts(ctx, by, opened.Conversation, 1, "en"))
 		must(t, use.AgentJoins(ctx, by, opened.Conversation, func(context.Context) (relay.Profile, error) {
 			return relay.Profile{DisplayName: euii.Receive(agentName), GivenName: euii.Receive("Alice"), Surname: euii.Receive("Agent"), Email: euii.Receive("alice@fictional.example")}, nil
 		}))

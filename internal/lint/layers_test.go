@@ -73,13 +73,15 @@ func layers() map[string]ours {
 		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
 
-		"internal/bot":     {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/teams internal/web"},
+		"internal/subject": {4, "audit audit/pglog internal/access internal/chat internal/principal policy"},
+
+		"internal/bot":     {5, "audit internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/subject internal/teams internal/web"},
 		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/filter internal/ipallow internal/principal internal/signin internal/store internal/web policy"},
 		"internal/standin": {5, ""},
-		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/relay internal/stream internal/web"},
+		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
 		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
-			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/teams internal/telemetry internal/web internal/widget migrations policy"},
+			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/subject internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
 		"audit/publish/buckettest": {testSupport, "audit audit/publish"},
@@ -120,7 +122,7 @@ func confined() map[string]struct{ packages, why string } {
 		"os/exec":                                                         {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
 		"syscall":                                                         {"audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
 		"math/rand/...":                                                   {"internal/demo internal/pg internal/stream", "spreading retries and wake-ups, and what is made up; whatever must not be guessed comes from crypto/rand"},
-		"html/template":                                                   {"internal/console internal/widget", "pages are made at the edges"},
+		"html/template":                                                   {"internal/console internal/subject internal/widget", "pages are made at the edges, and the file of a person"},
 		"unsafe":                                                          {"", "types are what keeps EUII in"},
 		"reflect":                                                         {"", "types are what keeps EUII in"},
 		"C":                                                               {"", "types are what keeps EUII in"},

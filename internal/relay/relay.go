@@ -3,12 +3,15 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -87,6 +90,19 @@ func (r *Relay) WidgetByKey(ctx context.Context, key string) (chat.Widget, error
 	return r.store.WidgetByKey(ctx, key)
 }
 
+// Organisation loads an organisation.
+func (r *Relay) Organisation(ctx context.Context, id uuid.UUID) (chat.Organisation, error) {
+	all, err := r.store.Organisations(ctx)
+	if err != nil {
+		return chat.Organisation{}, err
+	}
+	i := slices.IndexFunc(all, func(o chat.Organisation) bool { return o.ID == id })
+	if i < 0 {
+		return chat.Organisation{}, chat.ErrNotFound
+	}
+	return all[i], nil
+}
+
 // Scene loads what policy has to know about a conversation.
 func (r *Relay) Scene(ctx context.Context, organisation, conversation uuid.UUID) (access.Scene, error) {
 	c, settings, err := r.store.Conversation(ctx, organisation, conversation)
@@ -94,6 +110,14 @@ func (r *Relay) Scene(ctx context.Context, organisation, conversation uuid.UUID)
 		return access.Scene{}, err
 	}
 	return access.Scene{Conversation: c, Settings: settings}, nil
+}
+
+// ErrNotice means that the notice in force has first to be accepted. Nothing was disclosed.
+var ErrNotice = errors.New("the notice in force has not been accepted")
+
+// Notice is what visitors or agents have to accept now.
+func (r *Relay) Notice(ctx context.Context, organisation uuid.UUID, audience chat.Audience) (chat.Notice, error) {
+	return r.store.Notice(ctx, organisation, audience)
 }
 
 // OpenRequest is a visitor's first message.
@@ -114,13 +138,21 @@ type Opened struct {
 }
 
 // Open starts a conversation. That the notice was accepted and that a name or email is collected is recorded before
-// anything is stored. A repeat of the same request within ten minutes answers with the same conversation.
+// anything is stored; of another version than the one in force it is ErrNotice. A repeat of the same request within ten
+// minutes answers with the same conversation.
 func (r *Relay) Open(ctx context.Context, q OpenRequest) (Opened, error) {
 	organisation := q.Widget.Organisation
 	token, hash := newToken()
 	expires := r.now().Add(sessionValid).UTC().Truncate(time.Second)
 	if session, err := r.store.Reopen(ctx, q.Widget, q.ClientID, hash, expires); !errors.Is(err, chat.ErrNotFound) {
 		return r.reopened(ctx, session, token, err)
+	}
+	notice, err := r.Notice(ctx, organisation, chat.ForVisitors)
+	if err != nil {
+		return Opened{}, err
+	}
+	if q.NoticeVersion != strconv.Itoa(notice.Version) {
+		return Opened{}, ErrNotice
 	}
 	c := chat.Conversation{
 		Organisation: organisation, ID: uuid.New(), Widget: q.Widget.ID, Visitor: uuid.New(), State: chat.Waiting, Language: q.Language, LastSeq: 1,
@@ -135,7 +167,7 @@ func (r *Relay) Open(ctx context.Context, q OpenRequest) (Opened, error) {
 	}
 	scene := access.Scene{Conversation: c}
 	who := principal.NewVisitor(organisation, c.Visitor)
-	if err := r.gate.Acknowledge(ctx, who, scene, q.NoticeVersion); err != nil {
+	if err := r.gate.Acknowledge(ctx, who.Kind(), visitorRef, scene, notice.Version, c.Language); err != nil {
 		return Opened{}, err
 	}
 	values, err := r.collectVisitor.Collect(ctx, who, scene, c.Visitor, visitorKey, []uuid.UUID{c.ID},
@@ -148,7 +180,7 @@ func (r *Relay) Open(ctx context.Context, q OpenRequest) (Opened, error) {
 		return Opened{}, err
 	}
 	err = r.store.Open(ctx, store.Opening{
-		Conversation: c, NoticeVersion: q.NoticeVersion, ClientID: q.ClientID, First: first, Values: values, TokenHash: hash, ExpiresAt: expires,
+		Conversation: c, Notice: notice.Version, VisitorRef: visitorRef, ClientID: q.ClientID, First: first, Values: values, TokenHash: hash, ExpiresAt: expires,
 		Keys: []store.Key{{ID: c.Visitor, Kind: "visitor", Wrapped: visitorKey}, {ID: c.ID, Kind: "conversation", Wrapped: conversationKey}},
 	})
 	if errors.Is(err, store.ErrOpened) {
@@ -308,13 +340,15 @@ type Identity struct {
 	DirectoryID  string
 	TeamsUser    string
 	ServiceURL   string
+	Personal     string // his 1:1 chat, where that is where he was
 }
 
 // Profile is what the bot service tells about the one member who clicked.
 type Profile struct{ DisplayName, GivenName, Surname, Email euii.Inbound }
 
 // AgentJoins makes whoever pressed Join the agent of a waiting conversation. The claim comes first, in the database;
-// only its winner is fetched. Pressing again is harmless. Errors: chat.ErrTaken, chat.ErrClosed, chat.ErrNotFound,
+// only its winner is fetched, and only once he has accepted the notice in force: otherwise it is ErrNotice, and the claim stays
+// his for some minutes. Pressing again is harmless. Other errors: chat.ErrTaken, chat.ErrClosed, chat.ErrNotFound,
 // ErrNoProfile, access.ErrDenied, access.ErrUnavailable; after any of them the claim is given back.
 func (r *Relay) AgentJoins(ctx context.Context, by Identity, conversation uuid.UUID, fetch func(context.Context) (Profile, error)) error {
 	scene, err := r.Scene(ctx, by.Organisation, conversation)
@@ -340,7 +374,14 @@ func (r *Relay) AgentJoins(ctx context.Context, by Identity, conversation uuid.U
 		if err := r.store.Claim(ctx, by.Organisation, conversation, by.DirectoryID); err != nil {
 			return nil, err
 		}
-		if err := r.join(ctx, by, scene, agent, known, fetch); err != nil {
+		err := r.informed(ctx, by)
+		if errors.Is(err, ErrNotice) {
+			return nil, errors.Join(err, r.store.Hold(ctx, by.Organisation, conversation, by.DirectoryID))
+		}
+		if err == nil {
+			err = r.join(ctx, by, scene, agent, known, fetch)
+		}
+		if err != nil {
 			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			return nil, errors.Join(err, r.store.Release(release, by.Organisation, conversation, by.DirectoryID))
@@ -354,6 +395,58 @@ func (r *Relay) AgentJoins(ctx context.Context, by Identity, conversation uuid.U
 		r.bus.Moved(conversation)
 	}
 	return err
+}
+
+// informed is nil when somebody has accepted the notice in force for agents.
+func (r *Relay) informed(ctx context.Context, by Identity) error {
+	notice, err := r.Notice(ctx, by.Organisation, chat.ForAgents)
+	if err != nil {
+		return err
+	}
+	person, err := r.gate.ReferenceText(ctx, by.Organisation, "directory", by.DirectoryID)
+	if err != nil {
+		return err
+	}
+	accepted, err := r.store.HasAccepted(ctx, by.Organisation, chat.ForAgents, person, notice.Version)
+	if err == nil && !accepted {
+		err = ErrNotice
+	}
+	return err
+}
+
+// AgentAccepts records that whoever pressed Accept accepts a version of the notice for agents; ErrNotice when another is in force.
+// Pressing again is harmless.
+func (r *Relay) AgentAccepts(ctx context.Context, by Identity, conversation uuid.UUID, version int, language string) error {
+	scene, err := r.Scene(ctx, by.Organisation, conversation)
+	if err != nil {
+		return err
+	}
+	notice, err := r.Notice(ctx, by.Organisation, chat.ForAgents)
+	if err != nil {
+		return err
+	}
+	if version != notice.Version {
+		return ErrNotice
+	}
+	if err := r.informed(ctx, by); !errors.Is(err, ErrNotice) {
+		return err
+	}
+	person, err := r.gate.ReferenceText(ctx, by.Organisation, "directory", by.DirectoryID)
+	if err != nil {
+		return err
+	}
+	ref := person
+	if agent, err := r.store.AgentByDirectory(ctx, by.Organisation, by.DirectoryID); err == nil {
+		if ref, err = r.gate.Reference(ctx, by.Organisation, agent.ID); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, chat.ErrNotFound) {
+		return err
+	}
+	if err := r.gate.Acknowledge(ctx, "agent", ref, scene, version, language); err != nil {
+		return err
+	}
+	return r.store.Accepted(ctx, by.Organisation, chat.ForAgents, person, version, language)
 }
 
 func (r *Relay) holds(ctx context.Context, by Identity, conversation uuid.UUID) bool {
@@ -389,7 +482,7 @@ func (r *Relay) join(ctx context.Context, by Identity, scene access.Scene, agent
 	if agent, key, err = r.profile(ctx, by, scene, agent, key, index); err != nil {
 		return err
 	}
-	agent.DirectoryID, agent.TeamsUser, agent.ServiceURL = by.DirectoryID, by.TeamsUser, by.ServiceURL
+	agent.DirectoryID, agent.TeamsUser, agent.ServiceURL, agent.Personal = by.DirectoryID, by.TeamsUser, by.ServiceURL, cmp.Or(by.Personal, agent.Personal)
 	var wrapped []byte
 	if key != nil {
 		wrapped = key.Wrapped

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/relay/relaytest"
+	"counterfoil/internal/store"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
@@ -38,6 +40,16 @@ func open(t *testing.T, w *relaytest.World, text string) relay.Session {
 	return s
 }
 
+// agreed is the identity of an agent who has accepted the notice.
+func agreed(t *testing.T, w *relaytest.World, s relay.Session, name string) relay.Identity {
+	t.Helper()
+	id := identity(w, name)
+	if err := w.Relay.AgentAccepts(t.Context(), id, s.Conversation, 1, "en"); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 func identity(w *relaytest.World, name string) relay.Identity {
 	return relay.Identity{Organisation: w.Organisation.ID, DirectoryID: "aad-" + name, TeamsUser: "29:" + name, ServiceURL: "https://smba.example/"}
 }
@@ -55,7 +67,7 @@ func TestAVisitorAndAnAgentTalkAndEveryNameShownIsRecorded(t *testing.T) {
 	w := relaytest.New(t, relaytest.Options{})
 	ctx := t.Context()
 	s := open(t, w, "hello, is anybody there?")
-	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); err != nil {
+	if err := w.Relay.AgentJoins(ctx, agreed(t, w, s, "alice"), s.Conversation, profile("alice")); err != nil {
 		t.Fatal(err)
 	}
 	agent, err := w.Store.AgentByDirectory(ctx, w.Organisation.ID, "aad-alice")
@@ -98,6 +110,7 @@ func TestAVisitorAndAnAgentTalkAndEveryNameShownIsRecorded(t *testing.T) {
 	wantActions := []string{
 		"administration notice.accept  []",
 		"collection collect_visitor allow [visitor_display_name visitor_email]",
+		"administration notice.accept  []",
 		"disclosure match_agent allow [agent_email]",
 		"collection collect_agent allow [agent_display_name agent_email agent_given_name agent_surname]",
 		"disclosure converse allow [message_body]",
@@ -121,8 +134,9 @@ func TestOfManyAgentsWhoPressJoinAtOnceExactlyOneWins(t *testing.T) {
 	fetched := make([]bool, 8)
 	for i := range results {
 		name := fmt.Sprintf("agent%d", i)
+		id := agreed(t, w, s, name)
 		wg.Go(func() {
-			results[i] = w.Relay.AgentJoins(t.Context(), identity(w, name), s.Conversation, func(ctx context.Context) (relay.Profile, error) {
+			results[i] = w.Relay.AgentJoins(t.Context(), id, s.Conversation, func(ctx context.Context) (relay.Profile, error) {
 				fetched[i] = true
 				return profile(name)(ctx)
 			})
@@ -189,7 +203,7 @@ func TestARepeatedOpeningFindsTheSameConversation(t *testing.T) {
 func TestAnAgentWithoutAProfileIsRefusedWhenNoneMayBeMade(t *testing.T) {
 	w := relaytest.New(t, relaytest.Options{Settings: &chat.Settings{}})
 	s := open(t, w, "hello")
-	err := w.Relay.AgentJoins(t.Context(), identity(w, "bob"), s.Conversation, profile("bob"))
+	err := w.Relay.AgentJoins(t.Context(), agreed(t, w, s, "bob"), s.Conversation, profile("bob"))
 	if !errors.Is(err, relay.ErrNoProfile) {
 		t.Fatalf("got %v", err)
 	}
@@ -207,7 +221,7 @@ func TestAClosedConversationTakesNoMessages(t *testing.T) {
 	if _, err := w.Relay.VisitorSays(t.Context(), s, uuid.New(), euii.Receive("more")); !errors.Is(err, chat.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if err := w.Relay.AgentJoins(t.Context(), identity(w, "bob"), s.Conversation, profile("bob")); !errors.Is(err, chat.ErrClosed) {
+	if err := w.Relay.AgentJoins(t.Context(), agreed(t, w, s, "bob"), s.Conversation, profile("bob")); !errors.Is(err, chat.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -217,9 +231,10 @@ func TestAClickThatIsDeliveredTwiceAtOnceIsOneJoin(t *testing.T) {
 	s := open(t, w, "hello")
 	var wg sync.WaitGroup
 	var fetches atomic.Int32
+	id := agreed(t, w, s, "alice")
 	for range 6 {
 		wg.Go(func() {
-			err := w.Relay.AgentJoins(t.Context(), identity(w, "alice"), s.Conversation, func(ctx context.Context) (relay.Profile, error) {
+			err := w.Relay.AgentJoins(t.Context(), id, s.Conversation, func(ctx context.Context) (relay.Profile, error) {
 				fetches.Add(1)
 				return profile("alice")(ctx)
 			})
@@ -244,7 +259,7 @@ func TestATransferredConversationWaitsForTheNextAgent(t *testing.T) {
 	w := relaytest.New(t, relaytest.Options{})
 	ctx := t.Context()
 	s := open(t, w, "hello")
-	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); err != nil {
+	if err := w.Relay.AgentJoins(ctx, agreed(t, w, s, "alice"), s.Conversation, profile("alice")); err != nil {
 		t.Fatal(err)
 	}
 	alice, err := w.Store.AgentByDirectory(ctx, w.Organisation.ID, "aad-alice")
@@ -259,7 +274,7 @@ func TestATransferredConversationWaitsForTheNextAgent(t *testing.T) {
 	if _, err := w.Relay.AgentSays(ctx, alice, s.Conversation, uuid.New(), euii.Receive("one more thing")); !errors.Is(err, chat.ErrNotJoined) {
 		t.Errorf("the agent who left could write: %v", err)
 	}
-	if err := w.Relay.AgentJoins(ctx, identity(w, "bob"), s.Conversation, profile("bob")); err != nil {
+	if err := w.Relay.AgentJoins(ctx, agreed(t, w, s, "bob"), s.Conversation, profile("bob")); err != nil {
 		t.Fatal(err)
 	}
 	items, err := w.Relay.Follow(s).Next(ctx, 0)
@@ -280,7 +295,7 @@ func TestTheSameReplyTwiceWithinAMinuteIsOneMessage(t *testing.T) {
 	w := relaytest.New(t, relaytest.Options{})
 	ctx := t.Context()
 	s := open(t, w, "hello")
-	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); err != nil {
+	if err := w.Relay.AgentJoins(ctx, agreed(t, w, s, "alice"), s.Conversation, profile("alice")); err != nil {
 		t.Fatal(err)
 	}
 	alice, err := w.Store.AgentByDirectory(ctx, w.Organisation.ID, "aad-alice")
@@ -291,6 +306,92 @@ func TestTheSameReplyTwiceWithinAMinuteIsOneMessage(t *testing.T) {
 		seq, repeated, err := w.Relay.AgentReplies(ctx, alice, s.Conversation, euii.Receive(text))
 		if want := []int64{3, 3, 4}[i]; err != nil || seq != want || repeated != (i == 1) {
 			t.Errorf("reply %d has number %d, repeated %v (%v), want %d", i, seq, repeated, err, want)
+		}
+	}
+}
+
+func TestNothingOfAnAgentIsReadBeforeHeAcceptedTheNoticeAndHisClaimIsKept(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	ctx, alice := t.Context(), identity(w, "alice")
+	s := open(t, w, "hello")
+	never := func(context.Context) (relay.Profile, error) {
+		t.Error("the member was fetched before he accepted")
+		return relay.Profile{}, errors.New("no")
+	}
+	before := len(w.Entries(t))
+	for range 2 { // pressing Join again changes nothing
+		if err := w.Relay.AgentJoins(ctx, alice, s.Conversation, never); !errors.Is(err, relay.ErrNotice) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := len(w.Entries(t)); n != before {
+		t.Errorf("%d records were made before anything was accepted", n-before)
+	}
+	if err := w.Relay.AgentJoins(ctx, agreed(t, w, s, "bob"), s.Conversation, profile("bob")); !errors.Is(err, chat.ErrTaken) {
+		t.Errorf("while alice reads the notice bob got %v", err)
+	}
+	if err := w.Relay.AgentAccepts(ctx, alice, s.Conversation, 2, "en"); !errors.Is(err, relay.ErrNotice) {
+		t.Errorf("a version that is not in force: %v", err)
+	}
+	for range 2 {
+		if err := w.Relay.AgentAccepts(ctx, alice, s.Conversation, 1, "en"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Relay.AgentJoins(ctx, alice, s.Conversation, profile("alice")); err != nil {
+		t.Fatal(err)
+	}
+	accepted := 0
+	for _, e := range w.Entries(t) {
+		if e.Action == "notice.accept" && e.Actor.Kind == "agent" && e.Facts["notice.version"] == "1" {
+			accepted++
+		}
+	}
+	if accepted != 2 {
+		t.Errorf("%d acceptances by agents are on record, want alice's and bob's", accepted)
+	}
+}
+
+func TestANewVersionOfANoticeAsksEverybodyAgainAndAPublishedOneNeverChanges(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	ctx := t.Context()
+	s := open(t, w, "hello")
+	agreed(t, w, s, "alice")
+	for _, audience := range []chat.Audience{chat.ForVisitors, chat.ForAgents} {
+		draft := chat.Notice{Audience: audience, Texts: map[string]string{"en": "Kept\nall", "fr": "Conservé\ntout"}}
+		if err := w.Store.Publish(ctx, w.Organisation.ID, audience, 2); !errors.Is(err, store.ErrNoDraft) {
+			t.Errorf("nothing was published: %v", err)
+		}
+		for range 2 {
+			if v, err := w.Store.Draft(ctx, w.Organisation.ID, draft); v != 2 || err != nil {
+				t.Fatalf("drafted %d: %v", v, err)
+			}
+		}
+		if n, err := w.Relay.Notice(ctx, w.Organisation.ID, audience); n.Version != 1 || err != nil {
+			t.Errorf("a draft is in force: %d, %v", n.Version, err)
+		}
+		if err := w.Store.Publish(ctx, w.Organisation.ID, audience, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.DB.Superuser(t).Exec(ctx, "update chat.notice set text = 'changed'"); err == nil {
+		t.Error("a published notice was changed")
+	}
+	q := relay.OpenRequest{Widget: w.Widget, Language: "fr", NoticeVersion: "1", ClientID: uuid.New(), Text: euii.Receive("bonjour")}
+	if _, err := w.Relay.Open(ctx, q); !errors.Is(err, relay.ErrNotice) {
+		t.Errorf("a chat was opened under the notice of before: %v", err)
+	}
+	q.NoticeVersion = "2"
+	if _, err := w.Relay.Open(ctx, q); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Relay.AgentJoins(ctx, identity(w, "alice"), s.Conversation, profile("alice")); !errors.Is(err, relay.ErrNotice) {
+		t.Errorf("alice joined under the notice of before: %v", err)
+	}
+	for audience, want := range map[chat.Audience][]map[string]int64{chat.ForVisitors: {{"fr": 1}, {"en": 1}}, chat.ForAgents: {{}, {"en": 1}}} {
+		all, err := w.Store.Editions(ctx, w.Organisation.ID, audience)
+		if err != nil || len(all) != 2 || !maps.Equal(all[0].Accepted, want[0]) || !maps.Equal(all[1].Accepted, want[1]) || all[0].Published.IsZero() {
+			t.Errorf("%s: %+v (%v), want %v", audience, all, err, want)
 		}
 	}
 }

@@ -76,9 +76,9 @@ func (s *Store) FindByIndex(ctx context.Context, organisation uuid.UUID, index e
 	return *id, nil
 }
 
-const sqlClaim = `update chat.conversation set claimed_by = $3, claimed_at = now()
+const sqlClaim = `update chat.conversation set claimed_by = $3, claimed_at = now(), claim_ends = now() + interval '30 seconds'
 	where organisation_id = $1 and conversation_id = $2 and state = 'waiting'
-		and (claimed_by is null or claimed_by = $3 or claimed_at < now() - interval '30 seconds')
+		and (claimed_by is null or claimed_by = $3 or coalesce(claim_ends, claimed_at + interval '30 seconds') < now())
 	returning conversation_id`
 
 // Claim lets exactly one agent go on with joining a waiting conversation. A claim that is not completed lapses after 30 s.
@@ -95,7 +95,19 @@ func (s *Store) Claim(ctx context.Context, organisation, conversation uuid.UUID,
 	return nil
 }
 
-const sqlRelease = `update chat.conversation set claimed_by = null, claimed_at = null
+const sqlHold = `update chat.conversation set claim_ends = now() + interval '5 minutes'
+	where organisation_id = $1 and conversation_id = $2 and state = 'waiting' and claimed_by = $3`
+
+// Hold keeps a claim for five minutes, while the agent reads what he has to accept.
+func (s *Store) Hold(ctx context.Context, organisation, conversation uuid.UUID, directoryID string) error {
+	err := s.batch(ctx, organisation, func(b *pgx.Batch) { b.Queue(sqlHold, organisation, conversation, directoryID) })
+	if err != nil {
+		return fmt.Errorf("hold claim: %w", err)
+	}
+	return nil
+}
+
+const sqlRelease = `update chat.conversation set claimed_by = null, claimed_at = null, claim_ends = null
 	where organisation_id = $1 and conversation_id = $2 and state = 'waiting' and claimed_by = $3`
 
 // Release gives a claim back, so that the card waits for the next.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,14 +30,15 @@ type Session struct {
 
 // Opening is a new conversation with its first message.
 type Opening struct {
-	Conversation  chat.Conversation
-	Keys          []Key
-	NoticeVersion string
-	ClientID      uuid.UUID
-	First         euii.Sealed
-	Values        []euii.Sealed
-	TokenHash     [sha256.Size]byte
-	ExpiresAt     time.Time
+	Conversation chat.Conversation
+	Keys         []Key
+	Notice       int    // version that the visitor accepted
+	VisitorRef   string // under which that is noted
+	ClientID     uuid.UUID
+	First        euii.Sealed
+	Values       []euii.Sealed
+	TokenHash    [sha256.Size]byte
+	ExpiresAt    time.Time
 }
 
 // ErrOpened means that the same request opened a conversation before.
@@ -61,7 +63,8 @@ func (s *Store) Open(ctx context.Context, o Opening) error {
 			b.Queue(sqlCreateKey, c.Organisation, k.ID, k.Kind, k.Wrapped)
 		}
 		b.Queue(sqlInsertVisitor, c.Organisation, c.Visitor, c.Widget)
-		b.Queue(sqlInsertConversation, c.Organisation, c.ID, c.Widget, c.Visitor, c.Language, o.NoticeVersion, hash[:])
+		b.Queue(sqlInsertConversation, c.Organisation, c.ID, c.Widget, c.Visitor, c.Language, strconv.Itoa(o.Notice), hash[:])
+		b.Queue(sqlAccept, c.Organisation, string(chat.ForVisitors), o.VisitorRef, o.Notice, c.Language)
 		b.Queue(sqlInsertFirst, c.Organisation, c.ID, c.Visitor, o.ClientID, o.First.Ciphertext())
 		queueValues(b, o.Values)
 		b.Queue(sqlInsertSession, c.Organisation, o.TokenHash[:], c.Visitor, c.ID, o.ExpiresAt)
@@ -233,7 +236,7 @@ func (s *Store) Close(ctx context.Context, organisation, conversation uuid.UUID,
 }
 
 const sqlTransfer = `with moved as (
-		update chat.conversation set last_seq = last_seq + 1, state = 'waiting', agent_id = null, claimed_by = null, claimed_at = null
+		update chat.conversation set last_seq = last_seq + 1, state = 'waiting', agent_id = null, claimed_by = null, claimed_at = null, claim_ends = null
 		where organisation_id = $1 and conversation_id = $2 and state = 'active' and agent_id = $3
 		returning last_seq, $3::uuid as left_by),
 	gone as (

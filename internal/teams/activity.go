@@ -51,6 +51,7 @@ const (
 	VerbEnd      Verb = "end"
 	VerbCanned   Verb = "canned"
 	VerbSwitch   Verb = "switch"
+	VerbAccept   Verb = "accept" // the notice for agents
 )
 
 // Names of the members of a card's data and of its inputs.
@@ -58,6 +59,7 @@ const (
 	dataConversation = "conversation"
 	dataVerb         = "verb"
 	dataCanned       = "canned"
+	dataVersion      = "version"
 	inputReply       = "reply"
 )
 
@@ -253,7 +255,7 @@ func (v *wireValue) take(members map[string]json.RawMessage) {
 		switch name {
 		case dataVerb:
 			v.verb = text
-		case dataConversation, dataCanned:
+		case dataConversation, dataCanned, dataVersion:
 			if isReference(text) {
 				v.references[name] = text
 			}
@@ -407,12 +409,15 @@ func (a *Activity) Verb() Verb {
 	return ""
 }
 
-// Data is what the card's data refer to: "conversation" and "canned", each an id in the unreserved characters of
+// Data is what the card's data refer to: "conversation", "canned" and "version", each an id in the unreserved characters of
 // RFC 3986, or absent. It is the client's word.
 func (a *Activity) Data() map[string]string { return a.references }
 
 // Conversation is the conversation the card is about, or the one chosen on a switch card.
 func (a *Activity) Conversation() string { return a.references[dataConversation] }
+
+// Version is the version of the notice that is accepted.
+func (a *Activity) Version() string { return a.references[dataVersion] }
 
 // Input is what was typed into an input of the card.
 func (a *Activity) Input(name string) euii.Inbound { return a.inputs[name] }

@@ -94,6 +94,7 @@ type (
 	cardData struct {
 		Conversation string `json:"conversation,omitempty"`
 		Verb         Verb   `json:"verb"`
+		Version      string `json:"version,omitempty"`
 	}
 	actionExecute struct {
 		Type     string       `json:"type"`
@@ -153,7 +154,10 @@ func lines(label, text string, limit int) []any {
 }
 
 func execute(title string, verb Verb, conversation, style, inputs string) actionExecute {
-	data := cardData{conversation, verb}
+	return executeWith(title, verb, cardData{Conversation: conversation, Verb: verb}, style, inputs)
+}
+
+func executeWith(title string, verb Verb, data cardData, style, inputs string) actionExecute {
 	return actionExecute{
 		Type: "Action.Execute", Title: title, Verb: verb, Data: data, Style: style, Inputs: inputs,
 		Fallback: actionSubmit{"Action.Submit", title, data, style, inputs},

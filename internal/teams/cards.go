@@ -1,6 +1,9 @@
 package teams
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Language is a language of the cards.
 type Language string
@@ -20,6 +23,7 @@ type words struct {
 	replyLabel, replyHint, replyMissing                    string
 	cannedLabel, cannedMissing, switchLabel, switchMissing string
 	current, typeHere, switchNone                          string
+	notice, noticeWhy, accept, version                     string
 }
 
 func (l Language) words() words {
@@ -36,6 +40,8 @@ func (l Language) words() words {
 			switchLabel: "À qui vont vos messages ?", switchMissing: "Choisissez une conversation.",
 			current: "(actuelle)", typeHere: "Écrivez ici : chaque message va au visiteur.",
 			switchNone: "Vous n’avez aucune conversation ouverte.",
+			notice:     "Avant de rejoindre", noticeWhy: "Rien ne vous est montré avant que vous ayez accepté. La conversation vous est réservée cinq minutes.",
+			accept: "Accepter et rejoindre", version: "Version",
 		}
 	}
 	return words{
@@ -48,6 +54,8 @@ func (l Language) words() words {
 		replyMissing: "Write a reply first.", cannedLabel: "Canned reply", cannedMissing: "Choose a reply.",
 		switchLabel: "Who gets your messages?", switchMissing: "Choose a conversation.", current: "(current)",
 		typeHere: "Write here: every message goes to the visitor.", switchNone: "You have no open conversation.",
+		notice: "Before you join", noticeWhy: "Nothing is shown to you before you have accepted. The conversation is kept for you for five minutes.",
+		accept: "Accept and join", version: "Version",
 	}
 }
 
@@ -64,6 +72,7 @@ const (
 	nameLimit   = 120
 	pageLimit   = 300
 	handleLimit = 40
+	noticeLimit = 4000
 	// MaxReply is the longest reply the reply box takes, in characters.
 	MaxReply = 4000
 	// maxOptions bounds a list of choices, so that a card stays a card.
@@ -226,6 +235,26 @@ func IntroCard(l Language, v Intro) Card {
 	return Card{
 		summary: title, lang: l.code(), body: append(body, note(w.typeHere)),
 		actions: running(w, v.Conversation, v.Canned),
+	}
+}
+
+// Paragraph is a part of a notice.
+type Paragraph struct{ Heading, Text string }
+
+// NoticeCard tells an agent in his 1:1 chat what he has to know, and asks him to accept it before he joins a conversation.
+func NoticeCard(l Language, conversation string, version int, paragraphs []Paragraph) Card {
+	w := l.words()
+	body := []any{heading(w.notice)}
+	for _, p := range paragraphs {
+		if p.Heading != "" {
+			body = append(body, richTextBlock{"RichTextBlock", []textRun{{"TextRun", foreign(p.Heading, nameLimit), true}}, "Medium"})
+		}
+		body = append(body, lines("", p.Text, noticeLimit)...)
+	}
+	number := strconv.Itoa(version)
+	return Card{
+		summary: w.notice, lang: l.code(), body: append(body, note(w.noticeWhy+" "+w.version+" "+number+".")),
+		actions: []any{executeWith(w.accept, VerbAccept, cardData{conversation, VerbAccept, number}, primary, inputsNone)},
 	}
 }
 

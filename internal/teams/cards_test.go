@@ -29,6 +29,7 @@ func cards(l teams.Language, text string) map[string]teams.Card {
 		"left":         teams.LeftCard(l, "visitor 7f2k"),
 		"switch":       teams.SwitchCard(l, "c-2", []teams.Choice{{Conversation: "c-1", Handle: "visitor 7f2k"}, {Conversation: "c-2", Handle: "visitor 9a3m"}}),
 		"switch-none":  teams.SwitchCard(l, "", nil),
+		"notice":       teams.NoticeCard(l, "c-1", 2, []teams.Paragraph{{"What is kept", "Your *name* and {{DATE(x)}}"}, {"", "alone"}}),
 		"intro": teams.IntroCard(l, teams.Intro{
 			Conversation: "c-1", Handle: "visitor 7f2k", Name: text, Email: text, Page: text, Language: "fr", Canned: canned,
 		}),
@@ -118,7 +119,7 @@ func TestForeignTextStaysTextInEveryCard(t *testing.T) {
 	}
 }
 
-func TestEveryButtonCarriesOnlyConversationAndVerb(t *testing.T) {
+func TestEveryButtonCarriesOnlyConversationVerbAndVersion(t *testing.T) {
 	for name, card := range cards(teams.English, "x") {
 		raw, err := json.Marshal(card)
 		if err != nil {
@@ -147,7 +148,7 @@ func TestEveryButtonCarriesOnlyConversationAndVerb(t *testing.T) {
 					t.Errorf("%s: verbs %v and %v", name, data["verb"], o["verb"])
 				}
 				for key, v := range data {
-					if key != "verb" && (key != "conversation" || v != "c-1") {
+					if key != "verb" && (key != "conversation" || v != "c-1") && (key != "version" || v != "2") {
 						t.Errorf("%s: data %s=%v", name, key, v)
 					}
 				}
@@ -181,6 +182,7 @@ func TestCardsStaySmall(t *testing.T) {
 	for name, c := range map[string]teams.Card{
 		"active": teams.ActiveCard(teams.French, teams.Active{Conversation: "c", FirstLine: long, JoinedBy: long, Canned: many}),
 		"intro":  teams.IntroCard(teams.French, teams.Intro{Conversation: "c", Name: long, Email: long, Page: long, Language: long, Canned: many}),
+		"notice": teams.NoticeCard(teams.French, "c", 2, []teams.Paragraph{{long, long}, {long, long}}),
 		"switch": teams.SwitchCard(teams.French, "", choices),
 	} {
 		raw, err := json.Marshal(c)

@@ -10,13 +10,14 @@ import (
 // The documented limits of a bot in one thread. A channel with all its reply threads counts as one.
 const (
 	burstSends, burstSpan   = 7, time.Second
+	shortSends, shortSpan   = 8, 2 * time.Second
 	recentSends, recentSpan = 60, 30 * time.Second
 	hourlySends             = 1800
 	hourMinutes             = 60
 	maxThreads              = 4096
 )
 
-// Pacer keeps sends within the limits of Teams per thread: 7 in any second, 60 in any 30 seconds, 1800 in any hour.
+// Pacer keeps sends within the limits of Teams per thread: 7 in any second, 8 in any two, 60 in any 30 seconds, 1800 in any hour.
 // It counts sends in sliding windows. A bucket refilled at the same rate would let through nearly twice the limit in
 // some window. Memory is bounded (about 1 KiB for each of at most 4096 threads; the longest unused is forgotten).
 // It is safe for concurrent use.
@@ -76,7 +77,7 @@ func (t *thread) wait(now time.Time) time.Duration {
 	for _, limit := range []struct {
 		n    int
 		span time.Duration
-	}{{burstSends, burstSpan}, {recentSends, recentSpan}} {
+	}{{burstSends, burstSpan}, {shortSends, shortSpan}, {recentSends, recentSpan}} {
 		oldest := t.last[(t.next-limit.n+recentSends)%recentSends]
 		if oldest != 0 {
 			wait = max(wait, limit.span-time.Duration(now.UnixNano()-oldest))

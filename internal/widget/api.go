@@ -64,10 +64,6 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request) {
 		web.Problem(w, http.StatusBadRequest, "invalid", detail)
 		return
 	}
-	if q.NoticeVersion != NoticeVersion {
-		web.Problem(w, http.StatusConflict, "notice-outdated", "the notice has changed; it has to be shown again")
-		return
-	}
 	if !s.openings.allow(neighbourhood(s.cfg.Address(r))) {
 		w.Header().Set("Retry-After", "120")
 		web.Problem(w, http.StatusTooManyRequests, "rate", "too many conversations were opened from this network")
@@ -319,6 +315,8 @@ func (s *Server) failWith(w http.ResponseWriter, r *http.Request, err error) {
 		web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
 	case errors.Is(err, chat.ErrClosed):
 		web.Problem(w, http.StatusConflict, "closed", "the conversation is closed")
+	case errors.Is(err, relay.ErrNotice):
+		web.Problem(w, http.StatusConflict, "notice-outdated", "the notice has changed; it has to be shown again")
 	case errors.Is(err, access.ErrDenied):
 		web.Problem(w, http.StatusForbidden, "denied", "this is not permitted here")
 	default:

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/internal/access/euii"
+	"counterfoil/internal/chat"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/relay/relaytest"
@@ -105,7 +106,7 @@ func (s site) ask(t *testing.T, method, path, token, body string) answer {
 func (s site) open(t *testing.T, id, text string) answer {
 	t.Helper()
 	return s.ask(t, "POST", "/v1/widgets/"+s.Widget.Key+"/conversations", "",
-		`{"client_id":"`+id+`","text":"`+text+`","language":"fr","notice_version":"`+widget.NoticeVersion+`","name":"Vera Visitor"}`)
+		`{"client_id":"`+id+`","text":"`+text+`","language":"fr","notice_version":"1","name":"Vera Visitor"}`)
 }
 
 func message(id, text string) string { return `{"client_id":"` + id + `","text":"` + text + `"}` }
@@ -181,6 +182,9 @@ func TestAConversationFromTheFirstMessageToTheEnd(t *testing.T) {
 	want(t, events, "ready", `"last":1`)
 
 	by := relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-1", TeamsUser: "29:1", ServiceURL: "https://smba.example/"}
+	if err := s.Relay.AgentAccepts(t.Context(), by, o.Conversation, 1, "en"); err != nil {
+		t.Fatal(err)
+	}
 	err := s.Relay.AgentJoins(t.Context(), by, o.Conversation, func(context.Context) (relay.Profile, error) {
 		return relay.Profile{DisplayName: euii.Receive("Alice Agent"), Email: euii.Receive("alice@fictional.example")}, nil
 	})
@@ -279,5 +283,44 @@ func TestTheFrameMayBeShownByItsSitesOnly(t *testing.T) {
 		if policy := resp.Header.Get("Content-Security-Policy"); resp.StatusCode != want.status || !strings.Contains(policy, want.ancestors) {
 			t.Errorf("%s: %d %s", key, resp.StatusCode, policy)
 		}
+	}
+}
+
+func TestWhoReadANoticeThatHasChangedIsShownTheNewOne(t *testing.T) {
+	s := start(t)
+	draft := chat.Notice{Audience: chat.ForVisitors, Texts: map[string]string{"en": "What is kept\n<b>Everything</b>", "fr": "Ce qui est conservé\nTout"}}
+	if _, err := s.Store.Draft(t.Context(), s.Organisation.ID, draft); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Store.Publish(t.Context(), s.Organisation.ID, chat.ForVisitors, 2); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.open(t, uuid.NewString(), "bonjour"); a.status != http.StatusConflict || a.Code != "notice-outdated" {
+		t.Errorf("a chat under the notice of before gave %+v", a)
+	}
+	resp, err := http.Get(s.url + "/v1/widgets/" + s.Widget.Key + "/notice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got struct {
+		Version int
+		Terms   map[string][][2]string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Version != 2 || got.Terms["en"][0] != [2]string{"What is kept", "<b>Everything</b>"} || len(got.Terms["fr"]) != 1 {
+		t.Errorf("the notice is %+v (%v)", got, err)
+	}
+	page, err := http.Get(s.url + "/widget/" + s.Widget.Key + "/frame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	b, err := io.ReadAll(page.Body)
+	if err != nil || !strings.Contains(string(b), `data-notice="2"`) || strings.Contains(string(b), "<b>") {
+		t.Errorf("the frame has another notice: %s (%v)", b, err)
+	}
+	body := `{"client_id":"` + uuid.NewString() + `","text":"bonjour","language":"fr","notice_version":"2"}`
+	if a := s.ask(t, "POST", "/v1/widgets/"+s.Widget.Key+"/conversations", "", body); a.status != http.StatusCreated {
+		t.Errorf("a chat under the new notice gave %+v", a)
 	}
 }

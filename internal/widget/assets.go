@@ -33,6 +33,7 @@ type asset struct {
 // assets are the widget's files.
 type assets struct {
 	loader, script, style asset
+	own                   asset // loaded when the visitor asks for what is kept of him
 	frame, demo           *template.Template
 }
 
@@ -55,7 +56,7 @@ func loadAssets() (*assets, error) {
 	if a.script, err = newAsset("frame.js", joined.Bytes()); err != nil {
 		return nil, err
 	}
-	for name, to := range map[string]*asset{"loader.js": &a.loader, "frame.css": &a.style} {
+	for name, to := range map[string]*asset{"loader.js": &a.loader, "frame.css": &a.style, "your-data.js": &a.own} {
 		b, err := fs.ReadFile(web, name)
 		if err != nil {
 			return nil, fmt.Errorf("read asset: %w", err)

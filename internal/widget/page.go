@@ -2,6 +2,8 @@ package widget
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -9,15 +11,11 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"counterfoil/internal/chat"
-
 	"counterfoil/internal/web"
 )
-
-// NoticeVersion names the notice a visitor reads before the first message, in all its languages. It is recorded with the
-// visitor's consent, and changes with every word of the notice.
-const NoticeVersion = "2026-11-23"
 
 var keyPattern = regexp.MustCompile(`^[\w-]{1,64}$`)
 
@@ -40,6 +38,9 @@ func (s *Server) asset(w http.ResponseWriter, r *http.Request) {
 	case s.assets.script.name:
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		s.assets.script.serve(w, r, forever)
+	case s.assets.own.name:
+		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		s.assets.own.serve(w, r, forever)
 	case s.assets.style.name:
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		s.assets.style.serve(w, r, forever)
@@ -55,16 +56,57 @@ func openToSites(w http.ResponseWriter) {
 }
 
 type frameData struct {
-	Key, Sites, Notice, Script, Style string
-	Known                             bool
+	Key, Sites, Script, Style, Own string
+	Notice                         int
+	Terms                          string // the notice in every language, as JSON
+	Known                          bool
+}
+
+// notice is what visitors have to accept before they write: in every language its paragraphs, each a heading and a text.
+type notice struct {
+	Version int                    `json:"version"`
+	Terms   map[string][][2]string `json:"terms"`
+}
+
+func (s *Server) notice(ctx context.Context, organisation uuid.UUID) (notice, error) {
+	n, err := s.cfg.Relay.Notice(ctx, organisation, chat.ForVisitors)
+	if err != nil {
+		return notice{}, err
+	}
+	out := notice{n.Version, make(map[string][][2]string)}
+	for _, language := range chat.Languages() {
+		for _, p := range n.Paragraphs(language) {
+			out.Terms[language] = append(out.Terms[language], [2]string{p.Heading, p.Text})
+		}
+	}
+	return out, nil
+}
+
+// showNotice gives the notice in force to a frame whose own is older.
+func (s *Server) showNotice(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+	defer cancel()
+	key, found, err := chi.URLParam(r, "key"), chat.Widget{}, error(chat.ErrNotFound)
+	if keyPattern.MatchString(key) {
+		found, err = s.cfg.Relay.WidgetByKey(ctx, key)
+	}
+	var n notice
+	if err == nil {
+		n, err = s.notice(ctx, found.Organisation)
+	}
+	if err != nil {
+		s.failWith(w, r, err)
+		return
+	}
+	web.JSON(w, http.StatusOK, n)
 }
 
 // frame is the document of the iframe. A key that is not known gives the same document, which then says that chat is
 // not available; it may be framed by anyone, because it does nothing.
 func (s *Server) frame(w http.ResponseWriter, r *http.Request) {
 	data := frameData{
-		Notice: NoticeVersion,
 		Script: "/widget/assets/" + s.assets.script.name, Style: "/widget/assets/" + s.assets.style.name,
+		Own: "/widget/assets/" + s.assets.own.name,
 	}
 	status, ancestors := http.StatusOK, "*"
 	key := chi.URLParam(r, "key")
@@ -80,6 +122,18 @@ func (s *Server) frame(w http.ResponseWriter, r *http.Request) {
 		if ancestors == "" {
 			ancestors = "'none'"
 		}
+		var n notice
+		if n, err = s.notice(r.Context(), found.Organisation); err != nil {
+			s.failWith(w, r, err)
+			return
+		}
+		data.Notice = n.Version
+		terms, err := json.Marshal(n.Terms)
+		if err != nil {
+			s.failWith(w, r, err)
+			return
+		}
+		data.Terms = string(terms)
 	case errors.Is(err, chat.ErrNotFound):
 		status = http.StatusNotFound
 	default:

@@ -21,9 +21,12 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/web"
 )
 
@@ -36,6 +39,11 @@ type Config struct {
 	Address   func(*http.Request) netip.Addr // the visitor's address, behind whatever proxies are trusted
 	Now       func() time.Time               // time.Now when nil
 	Logger    *slog.Logger
+
+	People     subject.Desk                       // what people ask about their data
+	Own        access.Reader[euii.Visitor]        // a visitor sees what is kept of him
+	ForVisitor access.Conversations[euii.Visitor] // and what he wrote
+	Collector  access.Collector                   // and corrects it
 }
 
 // Server answers the widget's requests.
@@ -48,6 +56,7 @@ type Server struct {
 	messages *limiter[uuid.UUID] // by conversation, as all below
 	notices  *limiter[uuid.UUID] // typing
 	streams  *limiter[uuid.UUID]
+	own      *limiter[uuid.UUID] // his own data
 }
 
 // requestLimit is how long one request may take, apart from streams.
@@ -75,6 +84,7 @@ func New(c Config) (*Server, error) {
 		messages: newLimiter[uuid.UUID](rate.Every(time.Second), 5, room, c.Now),
 		notices:  newLimiter[uuid.UUID](rate.Every(time.Second), 3, room, c.Now),
 		streams:  newLimiter[uuid.UUID](rate.Every(time.Second), 20, room, c.Now),
+		own:      newLimiter[uuid.UUID](rate.Every(3*time.Second), 20, room, c.Now),
 	}, nil
 }
 
@@ -102,12 +112,18 @@ func (s *Server) Routes(r chi.Router) {
 	r.Get("/widget/{key}/frame", s.frame)
 	r.Route("/v1", func(r chi.Router) {
 		r.Use(s.guard)
+		r.Get("/widgets/{key}/notice", s.showNotice)
 		r.Post("/widgets/{key}/conversations", s.open)
 		r.Get("/conversation", s.withSession(s.state))
 		r.Post("/conversation/messages", s.withSession(s.say))
 		r.Post("/conversation/typing", s.withSession(s.typing))
 		r.Post("/conversation/end", s.withSession(s.end))
 		r.Get("/conversation/events", s.withSession(s.events))
+		r.Get("/your-data", s.withSession(s.showYourData))
+		r.Get("/your-data/file", s.withSession(s.yourFile))
+		r.Post("/your-data/requests", s.withSession(s.askAboutYourData))
+		r.Post("/your-data/correct", s.withSession(s.correctYourData))
+		r.Get("/your-data/file.schema.json", s.schema)
 		r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 			web.Problem(w, http.StatusNotFound, "not-found", "there is nothing under this address")
 		})

@@ -1,8 +1,6 @@
 package widget
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,24 +59,6 @@ func TestWhatTheBrowserLoadsIsSmall(t *testing.T) {
 	}
 	if frame > 25<<10 {
 		t.Errorf("the frame is %d bytes in gzip, more than 25 KiB", frame)
-	}
-}
-
-// TestANoticeThatChangesGetsANewVersion fails when the words of a notice change. Then give NoticeVersion the day's
-// date and put the new sum here: visitors who agreed to other words are asked again.
-func TestANoticeThatChangesGetsANewVersion(t *testing.T) {
-	sums := map[string]string{"2026-11-23": "ed53105ac7650969"}
-	b, err := fs.ReadFile(webFS, "web/text.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	notices := regexp.MustCompile(`(?s)\n    notice: \[.*?\n    \],\n    agree: [^\n]*\n`).FindAll(b, -1)
-	if len(notices) != 2 {
-		t.Fatalf("found %d notices, want English and French", len(notices))
-	}
-	sum := sha256.Sum256(slices.Concat(notices...))
-	if got := hex.EncodeToString(sum[:8]); sums[NoticeVersion] != got {
-		t.Errorf("notice %s has the sum %s, not %q", NoticeVersion, got, sums[NoticeVersion])
 	}
 }
 
@@ -181,7 +161,7 @@ func TestOnlyWellFormedOriginsMayFrame(t *testing.T) {
 func TestRequestsThatAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 	h := server(t)
 	const key = "/v1/widgets/abc/conversations"
-	good := `{"client_id":"3f0e8f3e-3a5e-4d8e-9f4e-0c8a1c7f2b11","text":"hi","language":"en","notice_version":"` + NoticeVersion + `"}`
+	good := `{"client_id":"3f0e8f3e-3a5e-4d8e-9f4e-0c8a1c7f2b11","text":"hi","language":"en","notice_version":"1"}`
 	for _, tc := range []struct {
 		name, method, path, body string
 		header                   []string
@@ -203,7 +183,6 @@ func TestRequestsThatAreRefusedBeforeAnythingIsAsked(t *testing.T) {
 		{"a control character", "POST", key, strings.Replace(good, `"hi"`, `"secret\u0000"`, 1), nil, 400, "invalid"},
 		{"a name of two lines", "POST", key, strings.Replace(good, `"text"`, `"name":"se\ncret","text"`, 1), nil, 400, "invalid"},
 		{"an email too long", "POST", key, strings.Replace(good, `"text"`, `"email":"`+strings.Repeat("secret", 50)+`","text"`, 1), nil, 400, "invalid"},
-		{"an older notice", "POST", key, strings.Replace(good, NoticeVersion, "2020-01-01", 1), nil, 409, "notice-outdated"},
 		{"a key that cannot exist", "POST", "/v1/widgets/a%20b/conversations", good, nil, 404, "not-found"},
 		{"no token", "GET", "/v1/conversation", "", nil, 401, "token"},
 		{"another scheme", "POST", "/v1/conversation/messages", good, []string{"Authorization", "Basic c2VjcmV0"}, 401, "token"},

@@ -29,6 +29,13 @@ test_empty_references_are_nobodys if {
 	})
 }
 
+test_all_who_were_erased_are_not_one if {
+	counterfoil.decision.reasons == {"not_own_data"} with input as object.union(visitor, {
+		"actor": {"ref": "erased"},
+		"subject": {"ref": "erased"},
+	})
+}
+
 test_an_agent_fills_his_profile if {
 	counterfoil.decision.rule == "collect_agent.own_profile" with input as agent
 	counterfoil.decision.reasons == {"not_own_data"} with input as object.union(agent, {"subject": {"ref": "a2"}})

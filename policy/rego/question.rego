@@ -27,9 +27,11 @@ kept_of := object.union(fields_of, {"conversation": {"message_body"}})
 
 # METADATA
 # title: The subject is the actor himself
-# description: Same kind and same reference, and the reference is not empty.
+# description: >-
+#   Same kind and same reference, and the reference is somebody's: all who were
+#   erased have one.
 about_himself if {
-	input.actor.ref != ""
+	not input.actor.ref in {"", "erased"}
 	input.actor.ref == input.subject.ref
 	input.actor.kind == input.subject.kind
 }

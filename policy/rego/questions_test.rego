@@ -7,12 +7,13 @@ nobody := {
 	"actor": {"kind": "", "organisation": "o1", "ref": "", "roles": [], "factors": [], "address": "none", "job": "", "recent": 0},
 	"purpose": "",
 	"audience": "",
-	"subject": {"kind": "", "organisation": "o1", "ref": ""},
+	"subject": {"kind": "", "organisation": "o1", "ref": "", "restricted": false},
 	"fields": [],
 	"conversation": {"ref": "", "state": "", "actor_is": "", "subject_is": ""},
 	"organisation": {"share_visitor_email": false, "create_agents": false, "name_in_channel": false, "limits": {"visitor": 0, "agent": 0, "channel": 0, "admin": 0, "operator": 0, "job": 0}},
 	"justification": false,
 	"approval": {"by": "", "actor": "", "subject": "", "expires_in_seconds": 0},
+	"request": "",
 	"retention": {"class": "", "days": 0},
 }
 

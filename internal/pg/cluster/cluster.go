@@ -675,7 +675,7 @@ func (c *Cluster) writeConfig() error {
 	}
 	return errors.Join(
 		c.writeConf("pg_ident.conf", ident.String()),
-		c.writeConf("pg_hba.conf", "local all +counterfoil_auditor scram-sha-256\nlocal all all peer map=counterfoil\n"),
+		c.writeConf("pg_hba.conf", "local all +counterfoil_auditor scram-sha-256\nlocal all all peer map=counterfoil\nlocal replication "+Superuser+" peer map=counterfoil\n"),
 		c.writeConf("postgresql.conf", settings),
 	)
 }

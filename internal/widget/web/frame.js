@@ -29,14 +29,13 @@ function dress() {
   const say = (id, ...what) => $(id).replaceChildren(...what);
   const optional = (word) => [word, ' ', make('small', { textContent: t.optional })];
   say('hello', t.hello);
-  say('terms', ...t.notice.map(([term, meaning]) => make('div', {}, make('dt', { textContent: `${term} ` }), make('dd', { textContent: meaning }))));
+  if (page.dataset.terms) inform(page.dataset.notice, JSON.parse(page.dataset.terms));
   say('name-label', ...optional(t.name));
   say('email-label', ...optional(t.email));
   say('first-label', t.first);
   $('first').placeholder = t.firstHint;
   say('start', t.start);
   say('agree', t.agree);
-  say('version', `${t.version} ${page.dataset.notice}`);
   say('composer-label', t.compose);
   $('composer').placeholder = t.compose;
   label('send', t.send);
@@ -44,6 +43,7 @@ function dress() {
   label('log', t.log);
   say('end', t.end);
   label('end', t.endName);
+  say('your-data', t.yourData);
   say('ask-text', t.endAsk);
   label('ask', t.endAsk);
   say('ask-yes', t.endYes);
@@ -53,12 +53,20 @@ function dress() {
   $('close').hidden = shown;
 }
 
+// inform shows the notice that is accepted by starting the chat.
+function inform(version, terms) {
+  page.dataset.notice = version;
+  $('terms').replaceChildren(...terms[lang].map(([term, meaning]) => make('div', {}, ...(term ? [make('dt', { textContent: `${term} ` })] : []), make('dd', { textContent: meaning }))));
+  $('version').textContent = `${t.version} ${version}`;
+}
+
 /* ---- Which of the three pages is seen ---- */
 
 function show(which) {
-  for (const id of ['notice', 'talk', 'gone']) $(id).hidden = id !== which;
+  for (const id of ['notice', 'talk', 'own', 'gone']) $(id).hidden = id !== which;
   $('end').hidden = which !== 'talk' || chat?.over;
-  if (which !== 'talk') heading(t.title, '');
+  $('your-data').hidden = which !== 'talk';
+  if (which === 'notice' || which === 'gone') heading(t.title, '');
   settle();
 }
 
@@ -116,7 +124,7 @@ async function begin(event) {
   $('start').textContent = t.start;
   if (status !== 200 && status !== 201) {
     if (status === 404) return show('gone');
-    if (body.code === 'notice-outdated') return location.reload(); // the notice has changed: it has to be read again
+    if (body.code === 'notice-outdated') return renew();
     return complain(null, status === 429 ? t.startBusy : status === 413 ? t.tooLong : t.startFailed);
   }
   kept.set({ token: body.token, conversation: body.conversation, expires: body.expires_at, handle: body.handle });
@@ -124,6 +132,16 @@ async function begin(event) {
   opening = undefined;
   $('notice').reset();
   converse(first);
+}
+
+// renew shows a notice that has changed since the frame was opened; what was typed stays.
+async function renew() {
+  const { status, body } = await ask(`/v1/widgets/${page.dataset.key}/notice`);
+  if (status !== 200) return complain(null, t.startFailed);
+  inform(body.version, body.terms);
+  complain(null, t.noticeChanged);
+  $('hello').focus();
+  $('hello').scrollIntoView();
 }
 
 /* ---- The conversation ---- */
@@ -377,6 +395,18 @@ async function end() {
   else setTrouble({ [status === 503 ? 'unavailable' : 'lost']: true });
 }
 
+// own shows the visitor what is kept of him, in the place of the chat, which goes on.
+async function own() {
+  const { token } = kept.value;
+  try {
+    const { open } = await import(page.dataset.own);
+    show('own');
+    open($('own'), { lang, region, token, make, post, ask, clean, back: () => show('talk') });
+  } catch {
+    setTrouble({ lost: true });
+  }
+}
+
 /* ---- Writing ---- */
 
 let typedAt = -Infinity;
@@ -436,7 +466,8 @@ function greet(event) {
 
 function escape(event) {
   if (event.key !== 'Escape' || event.isComposing) return;
-  if (!$('ask').hidden) {
+  if (!$('own').hidden) show('talk');
+  else if (!$('ask').hidden) {
     $('ask').hidden = true;
     settle();
   } else tell({ close: true });
@@ -462,6 +493,7 @@ $('composer').addEventListener('input', typing);
 $('composer').addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) write(event);
 });
+$('your-data').addEventListener('click', own);
 $('close').addEventListener('click', () => tell({ close: true }));
 $('end').addEventListener('click', () => {
   $('ask').hidden = false;

@@ -26,13 +26,14 @@ const wait = (ms, signal) => new Promise((done) => {
   signal?.addEventListener('abort', () => { clearTimeout(timer); done(); }, { once: true });
 });
 
-// post sends JSON and answers {status, body, after}; status 0 is "no answer", after is Retry-After in milliseconds.
+// post sends JSON, and ask asks without; they answer {status, body, after}; status 0 is "no answer", after is Retry-After in milliseconds.
+const ask = (path, token) => post(path, undefined, token);
 async function post(path, body, token) {
-  const headers = { 'Content-Type': 'application/json' };
+  const headers = body ? { 'Content-Type': 'application/json' } : {};
   if (token) headers.Authorization = `Bearer ${token}`;
   try {
     const answer = await fetch(path, {
-      method: 'POST', headers, body: JSON.stringify(body), cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(15000),
+      method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(15000),
     });
     const after = 1000 * (Number.parseInt(answer.headers.get('Retry-After'), 10) || 0);
     return { status: answer.status, body: await answer.json().catch(() => ({})), after };

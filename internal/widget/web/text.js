@@ -1,15 +1,11 @@
-// What the visitor reads, in the languages of the product. A change to a notice needs a new version; a test holds the two together.
+// What the visitor reads, in the languages of the product; the notice comes with the page.
 const texts = {
   en: {
     title: 'Chat',
     hello: 'How can we help?',
-    notice: [
-      ['What is kept', 'Your messages, and your name and email if you give them. They are stored encrypted.'],
-      ['How long', 'Until this company deletes them. Ask it whenever you want to know more or have them erased.'],
-      ['Who sees it', 'The team sees the first line of your first message; the colleague who joins you sees the rest. Each time your name or email, or a colleague’s, is shown to anyone, that showing is recorded.'],
-    ],
     agree: 'By starting the chat you confirm that you have read this.',
     version: 'Version',
+    noticeChanged: 'This information has changed. Please read it, then start the chat.',
     name: 'Name',
     email: 'Email',
     optional: 'optional',
@@ -27,6 +23,7 @@ const texts = {
     close: 'Hide the chat',
     end: 'End',
     endName: 'End this chat',
+    yourData: 'Your data',
     endAsk: 'End this chat?',
     endYes: 'End it',
     endNo: 'Go on',
@@ -58,13 +55,9 @@ const texts = {
   fr: {
     title: 'Discussion',
     hello: 'Comment vous aider ?',
-    notice: [
-      ['Ce qui est conservé', 'Vos messages, ainsi que votre nom et votre adresse e-mail si vous les donnez. Ils sont enregistrés chiffrés.'],
-      ['Combien de temps', 'Jusqu’à ce que cette entreprise les supprime. Demandez-lui à tout moment ce qu’il en est, ou leur effacement.'],
-      ['Qui les voit', 'L’équipe voit la première ligne de votre premier message ; la personne qui vous répond voit le reste. Chaque fois que votre nom ou votre e-mail, ou ceux d’un de nos collègues, sont montrés à quelqu’un, cet affichage est consigné.'],
-    ],
     agree: 'En démarrant la discussion, vous confirmez avoir lu ces informations.',
     version: 'Version',
+    noticeChanged: 'Ces informations ont changé. Merci de les lire, puis de démarrer la discussion.',
     name: 'Nom',
     email: 'E-mail',
     optional: 'facultatif',
@@ -82,6 +75,7 @@ const texts = {
     close: 'Masquer la discussion',
     end: 'Terminer',
     endName: 'Terminer cette discussion',
+    yourData: 'Vos données',
     endAsk: 'Terminer cette discussion ?',
     endYes: 'Terminer',
     endNo: 'Continuer',
