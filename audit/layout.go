@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"strconv"
 )
 
@@ -110,4 +111,29 @@ func cutEntry(bundle []byte) (entry, rest []byte, ok bool) {
 		return nil, bundle, false
 	}
 	return bundle[2:n], bundle[n:], true
+}
+
+// ExportEntries gives the entries of an export from one index on up to a size that a checkpoint of it has. It checks nothing: VerifyExport does.
+func ExportEntries(fsys fs.FS, from, size uint64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var buf []byte
+		for b := from / TileWidth; b*TileWidth < size; b++ {
+			var err error
+			buf, _, err = readPart(fsys, func(width int) string { return BundlePath(b, width) }, tileWidth(size, b), maxBundle, buf)
+			rest := buf
+			for i := b * TileWidth; err == nil && i < min(size, (b+1)*TileWidth); i++ {
+				var entry []byte
+				var ok bool
+				if entry, rest, ok = cutEntry(rest); !ok {
+					err = fmt.Errorf("%s ends within entry %d", BundlePath(b, tileWidth(size, b)), i)
+				} else if i >= from && !yield(entry, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}
 }

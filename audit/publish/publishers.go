@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -183,4 +184,31 @@ func (p *Publisher) verify(ctx context.Context, origin string, o audit.Options) 
 	}
 	overwritten, err = p.To.Overwritten(ctx, origin)
 	return r, overwritten, err
+}
+
+// ErrFaults means that what was published does not verify.
+var ErrFaults = errors.New("what was published has faults")
+
+// After gives the records that lie at the destination of the log called origin from a size on, once all that lies there was verified by the log's own
+// key; none if nothing newer lies there. A fault is an error: what somebody put there is not acted upon.
+func (p *Publisher) After(ctx context.Context, origin string, size uint64) ([][]byte, error) {
+	v := p.Verify(ctx, origin, audit.Options{})
+	if v.Err != nil {
+		return nil, v.Err
+	}
+	if len(v.Report.Faults) > 0 {
+		return nil, fmt.Errorf("%w: %s: %s", ErrFaults, v.Where, v.Report.Faults[0].Text)
+	}
+	files, err := p.To.Files(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for entry, err := range audit.ExportEntries(files, size, v.Report.Checkpoint.Size) {
+		if err != nil {
+			return nil, fmt.Errorf("read what was published to %s: %w", v.Where, err)
+		}
+		all = append(all, bytes.Clone(entry))
+	}
+	return all, nil
 }

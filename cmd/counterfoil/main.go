@@ -83,6 +83,28 @@ type cli struct {
 		Demand    policyDemandCmd    `cmd:"" help:"Have two administrators choose the policy from now on; only two take that back."`
 		Replay    policyReplayCmd    `cmd:"" help:"Ask another policy what was decided, and list what it would decide otherwise. Looking is recorded too."`
 	} `cmd:"" help:"The policy that decides who may see what."`
+	Inventory struct {
+		Show inventoryShowCmd `cmd:"" help:"List every column and file: what it holds, why, and how long."`
+		Ropa inventoryRopaCmd `cmd:"" help:"Write the record of processing activities (GDPR art. 30), in Markdown."`
+		Flow inventoryFlowCmd `cmd:"" help:"Write a picture of the flows of personal data."`
+	} `cmd:"" help:"The inventory of all data that is kept."`
+	Retention struct {
+		Show   retentionShowCmd   `cmd:"" help:"Show how long an organisation keeps what, and what is due."`
+		Set    retentionSetCmd    `cmd:"" help:"Set that, within the bounds of the policy; says what would go."`
+		Run    retentionRunCmd    `cmd:"" help:"Delete now what has been kept long enough."`
+		Report retentionReportCmd `cmd:"" help:"Report what was kept longer than it may be, in the last quarter."`
+	} `cmd:"" help:"How long data is kept."`
+	Hold struct {
+		Place holdPlaceCmd `cmd:"" help:"Keep a person, a conversation, a widget or a time from being deleted or erased."`
+		List  holdListCmd  `cmd:"" help:"List holds, with their reasons."`
+		Lift  holdLiftCmd  `cmd:"" help:"End a hold."`
+	} `cmd:"" help:"Legal holds."`
+	Erase struct {
+		Do          eraseDoCmd          `cmd:"" help:"Erase a person or a conversation, or list what is kept of one or of the organisation."`
+		List        eraseListCmd        `cmd:"" help:"List erasures."`
+		Resume      eraseResumeCmd      `cmd:"" help:"Carry on with an erasure that broke off."`
+		Certificate eraseCertificateCmd `cmd:"" help:"Show the certificate of an erasure, in English or French."`
+	} `cmd:"" help:"Erasure of persons and conversations, with certificates."`
 	Jobs struct {
 		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
 	} `cmd:"" help:"The queue of scheduled and long work."`

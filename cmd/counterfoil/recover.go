@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"counterfoil/audit"
@@ -148,7 +149,7 @@ A second operator of this host, another user of the operating system, confirms i
 }
 
 // finish records who decided, as the first that the new log says.
-func (auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recovery, file string) error {
+func (c auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recovery, file string) error {
 	old, err := h.log.Checkpoint(pglog.Head{Origin: begun.Origin, Checkpoint: []byte(begun.Checkpoint)})
 	if err != nil {
 		return err
@@ -179,8 +180,15 @@ func (auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recov
 			return err
 		}
 	}
+	replayed, err := c.replay(a, h, o, old)
+	if err != nil {
+		return fmt.Errorf("do once more what was erased and held since (the command can be run again): %w", err)
+	}
 	if err := os.Remove(file); err != nil {
 		return err
+	}
+	if replayed > 0 {
+		fmt.Fprintf(a.stdout, "%d erasures, holds and settings of retention, which are newer than the database, were done once more.\n", replayed)
 	}
 	closed, err := h.log.Epochs(a.ctx, o.ID)
 	if err != nil {
@@ -188,6 +196,51 @@ func (auditRecoverCmd) finish(a *app, h *heart, o chat.Organisation, begun recov
 	}
 	fmt.Fprintf(a.stdout, "The log is begun anew as %s. The old one is kept: counterfoil audit list --org %s --epoch %d\nGive outsiders the new key line, which the next export holds in key.pub.\n", begun.Next, o.ID, len(closed))
 	return nil
+}
+
+// replay does once more what was erased, held and set after the state that was put back, as the published log says.
+func (auditRecoverCmd) replay(a *app, h *heart, o chat.Organisation, old audit.Checkpoint) (n int, err error) {
+	if err := h.openControl(a.ctx); err != nil {
+		return 0, err
+	}
+	defer h.closeControl()
+	var newest [][]byte
+	for _, p := range h.publishers {
+		entries, err := p.After(a.ctx, old.Origin, old.Size)
+		if errors.Is(err, publish.ErrFaults) {
+			fmt.Fprintf(a.stdout, "%v\nWhat was erased and held since the database was backed up is not read from there.\n", err)
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if len(entries) > len(newest) {
+			newest = entries
+		}
+	}
+	for _, body := range newest {
+		e, err := audit.ParseEntry(body)
+		if err != nil {
+			return n, err
+		}
+		did, err := h.control.Replay(a.ctx, o.ID, e)
+		if err != nil {
+			return n, fmt.Errorf("record %d: %w", e.Seq, err)
+		}
+		if did {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// recovered refuses to go on while a recovery that two operators decided on is not finished: what was erased may be there again.
+func recovered(c config.Config, organisation uuid.UUID) error {
+	r, err := readRecovery(filepath.Join(c.DataDir, "recover", organisation.String()+".json"))
+	if err == nil && r.Approver != "" {
+		err = fmt.Errorf("the recovery of the log %s was not finished: run `counterfoil audit recover --org %s` again", r.Origin, organisation)
+	}
+	return err
 }
 
 func readRecovery(file string) (recovery, error) {

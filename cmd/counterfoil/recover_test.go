@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,17 +99,30 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	r := serve(t, h.path, h.env)
-	if status := open(ctx, t, r); status != http.StatusCreated {
-		t.Fatalf("open: %d", status)
+	first, status, err := post(ctx, r.links.Public+"/v1/widgets/"+r.links.WidgetKey+"/conversations", "",
+		map[string]string{"client_id": uuid.NewString(), "text": "hello", "language": "en", "notice_version": noticeVersion(t, r)})
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("open: %d, %v", status, err)
 	}
 	h.stop(r)
 	h.run("alice", 0, "There is nothing to recover", "audit", "recover")
 	h.copy(database, backup)
+	var accepted struct{ Actor struct{ Ref string } }
+	if err := json.NewDecoder(strings.NewReader(h.run("alice", 0, "notice.accept", "audit", "list", "--action", "notice.accept", "--last", "1", "--json"))).Decode(&accepted); err != nil {
+		t.Fatal(err)
+	}
+	visitor := accepted.Actor.Ref
 	r = serve(t, h.path, h.env)
 	if status := open(ctx, t, r); status != http.StatusCreated {
 		t.Fatalf("open: %d", status)
 	}
 	h.run("alice", 3, "the service is running: stop it first", "audit", "recover")
+	h.run("alice", 1, "a conversation is still open", "erase", "do", "visitor", visitor, "--reason", "asked for by letter")
+	if _, status, err := post(ctx, r.links.Public+"/v1/conversation/end", first["token"].(string), nil); err != nil || status != http.StatusOK {
+		t.Fatalf("end: %d, %v", status, err)
+	}
+	h.run("alice", 0, "is erased", "erase", "do", "visitor", visitor, "--reason", "asked for by letter")
+	h.run("alice", 0, "Placed the hold", "hold", "place", "range", "--since", "2026-01-01", "--until", "2026-02-01", "--reason", "asked for by the court")
 	h.stop(r)
 	dirs := h.exported()
 	if len(dirs) != 1 {
@@ -136,7 +150,14 @@ func TestARestoredBackupIsRefusedUntilTwoOperatorsRecover(t *testing.T) {
 	}
 	h.run("bob", 2, "not the code that alice was given", "audit", "recover", "--code", "AAAAAAAA")
 	h.run("alice", 2, "another operator has to confirm it", "audit", "recover", "--code", code[1])
-	h.run("bob", 0, "/2. The old one is kept", "audit", "recover", "--code", code[1])
+	// What was erased since the backup is erased again before anything is served, and what was held is held.
+	out = h.run("bob", 0, "/2. The old one is kept", "audit", "recover", "--code", code[1])
+	if !strings.Contains(out, "2 erasures, holds and settings of retention, which are newer than the database, were done once more.") {
+		t.Errorf("the recovery says\n%s", out)
+	}
+	h.run("alice", 1, "nothing of this is kept", "erase", "do", "visitor", visitor, "--reason", "asked for by letter")
+	h.run("alice", 0, "visitor "+visitor, "erase", "list")
+	h.run("alice", 0, "range   2026-01-01  2026-02-01", "hold", "list") // why it was placed lay in the newer database
 	h.run("bob", 0, "There is nothing to recover", "audit", "recover", "--code", code[1])
 
 	// The new log begins with who decided; the old one can still be read, verified and exported.

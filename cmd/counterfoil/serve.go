@@ -210,6 +210,15 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	s.background(s.watchEgress)
 	s.background(s.index)
 	s.background(s.upkeep)
+	all, err := s.heart.store.Organisations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if err := recovered(c, o.ID); err != nil {
+			return err
+		}
+	}
 	if err := s.heart.openControl(ctx); err != nil {
 		return err
 	}

@@ -127,7 +127,10 @@ func (d *Desk) Kept(ctx context.Context, s Subject) (Report, error) {
 	if r.Holds, err = d.holding(ctx, s); err != nil {
 		return r, err
 	}
-	return r, d.elsewhere(ctx, s, &r)
+	// Records know people by references that mean nothing without the key; what was delivered to Teams is kept there.
+	until, err := d.Backups(ctx, s.Organisation)
+	r.Elsewhere = append(r.Elsewhere, Elsewhere{"backup", until}, Elsewhere{"record", nil}, Elsewhere{"teams", nil})
+	return r, err
 }
 
 func (d *Desk) holding(ctx context.Context, s Subject) ([]uuid.UUID, error) {
@@ -141,13 +144,11 @@ func (d *Desk) holding(ctx context.Context, s Subject) ([]uuid.UUID, error) {
 	return nil, fmt.Errorf("look at the holds: %w", err)
 }
 
-// elsewhere tells what an erasure does not reach: backups live as long as the organisation says, records know people by references that mean nothing
-// without the key, and what was delivered to Teams is kept there.
-func (d *Desk) elsewhere(ctx context.Context, s Subject, r *Report) error {
+// Backups tells until when backups that are made now are kept, as the organisation says; nil if it does not.
+func (d *Desk) Backups(ctx context.Context, organisation uuid.UUID) (*time.Time, error) {
 	var until *time.Time
-	if err := d.pool.QueryRow(ctx, sqlBackups, s.Organisation).Scan(&until); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("look at how long backups are kept: %w", err)
+	if err := d.pool.QueryRow(ctx, sqlBackups, organisation).Scan(&until); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("look at how long backups are kept: %w", err)
 	}
-	r.Elsewhere = append(r.Elsewhere, Elsewhere{"backup", until}, Elsewhere{"record", nil}, Elsewhere{"teams", nil})
-	return nil
+	return until, nil
 }

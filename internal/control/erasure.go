@@ -74,21 +74,6 @@ func (d *Desk) OrderErasure(ctx context.Context, who principal.Principal, s Subj
 	return d.order(ctx, who, s, o)
 }
 
-// Replay orders anew what was erased after the state that a restored database is in, as the record seq of the log that was published says. The
-// service does it before anything is served.
-func (d *Desk) Replay(ctx context.Context, s Subject, origin string, seq uint64) (Erasure, error) {
-	o := access.Order{Organisation: s.Organisation, Purpose: policy.ApplyRetention, SubjectKind: s.Kind, Subject: s.ID,
-		Facts: map[string]string{"erasure.replayed": fmt.Sprintf("%s/%d", origin, seq)}}
-	if s.Kind == "organisation" {
-		o.SubjectKind, o.Subject = "", uuid.Nil
-	}
-	id, err := d.order(ctx, principal.NewJob(s.Organisation, "retention"), s, o)
-	if err != nil {
-		return Erasure{}, err
-	}
-	return d.Resume(ctx, s.Organisation, id, nil)
-}
-
 func (d *Desk) order(ctx context.Context, who principal.Principal, s Subject, o access.Order) (uuid.UUID, error) {
 	if d.erase == nil {
 		return uuid.Nil, ErrNoEraser
@@ -182,11 +167,11 @@ func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress 
 	}
 	facts := map[string]string{"erasure.id": id.String(), "erasure.kind": e.Kind, "erasure.subject": e.Subject.String(), "erasure.reference": e.Reference, "erasure.order": strconv.FormatUint(e.Order, 10),
 		"erased.conversations": number(e.Conversations), "erased.messages": number(e.Messages), "erased.fields": number(e.Fields), "erased.keys": number(e.Keys), "erased.others": number(e.Others)}
-	var r Report
-	if err := d.elsewhere(ctx, Subject{Organisation: organisation}, &r); err != nil {
+	until, err := d.Backups(ctx, organisation)
+	if err != nil {
 		return e, err
 	}
-	if until := r.Elsewhere[0].Until; until != nil {
+	if until != nil {
 		facts["erased.backups_until"] = until.UTC().Format(time.RFC3339)
 	}
 	left, err := d.Kept(ctx, Subject{organisation, e.Kind, e.Subject})

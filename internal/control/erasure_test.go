@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"counterfoil/audit"
 	"counterfoil/internal/access"
 	"counterfoil/internal/control"
 	"counterfoil/internal/principal"
@@ -171,8 +172,14 @@ func TestErasingAnOrganisationLeavesItsLogOnly(t *testing.T) {
 	w.talk(t, "alice", true)
 	w.talk(t, "bob", true)
 	neighbour.talk(t, "carol", true)
-	e, err := w.desk.Replay(t.Context(), control.Whole(w.Organisation.ID), "chat.example/audit/old", 7) // as after a restore; asked for it takes two administrators
+	// As after a restore; asked for, it takes two administrators.
+	did, err := w.desk.Replay(t.Context(), w.Organisation.ID, audit.Entry{Seq: 7, Kind: audit.Administration, Action: control.ActErase, Decision: audit.DecisionAllow,
+		Facts: map[string]string{"erasure.kind": "organisation", "erasure.subject": w.Organisation.ID.String()}})
 	must(t, err)
+	e, err := w.desk.Erasure(t.Context(), w.Organisation.ID, w.Organisation.ID)
+	if err != nil || !did {
+		t.Fatalf("replayed: %t, %v", did, err)
+	}
 	if e.Done == nil || e.Conversations != 2 || e.Keys < 7 {
 		t.Errorf("the erasure is %+v", e)
 	}

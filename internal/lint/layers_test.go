@@ -42,6 +42,7 @@ func layers() map[string]ours {
 		"internal/filter":                {0, ""},
 		"internal/canary":                {0, ""},
 		"internal/egress":                {0, ""},
+		"internal/inventory":             {0, ""},
 		"internal/oplog":                 {0, ""},
 		"internal/ipallow":               {0, ""},
 		"internal/totp":                  {0, ""},
@@ -53,7 +54,7 @@ func layers() map[string]ours {
 		"internal/jobs":        {1, ""},
 		"internal/pg":          {1, ""},
 		"internal/pg/cluster":  {1, ""},
-		"internal/pg/doctor":   {1, ""},
+		"internal/pg/doctor":   {1, "internal/inventory"},
 		"internal/principal":   {1, "internal/ipallow internal/totp"},
 		"internal/stream":      {1, ""},
 		"internal/telemetry":   {1, ""},
@@ -68,7 +69,7 @@ func layers() map[string]ours {
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
 		"internal/alerts":  {4, "audit audit/pglog internal/access internal/access/keyring internal/chat internal/egress internal/filter internal/jobs internal/principal policy"},
-		"internal/control": {4, "internal/access internal/principal policy"},
+		"internal/control": {4, "audit internal/access internal/principal policy"},
 		"internal/demo":    {4, "audit internal/access policy"},
 		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
 		"internal/signin":  {4, "internal/access internal/access/keyring internal/ipallow internal/principal internal/totp policy"},
@@ -80,7 +81,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/subject internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"counterfoil/internal/inventory"
 )
 
 // Finding is one thing that is not as it must be.
@@ -47,6 +49,7 @@ func Examine(ctx context.Context, conn *pgx.Conn, expected, service string) (Rep
 		{"schema, owners, grants, functions, triggers, policies", func(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
 			return catalog(ctx, conn, r, name, expected)
 		}},
+		{"data inventory", inventoried},
 		{"months to come", months},
 		{"decision key", decisionKey},
 		{"durability", durability},
@@ -118,6 +121,27 @@ func remedy(line string, missing bool) string {
 func grantee(detail string) string {
 	_, who, _ := strings.Cut(detail, "to ")
 	return strings.SplitN(who, " ", 2)[0]
+}
+
+// inventoried finds columns of which the data inventory does not say what they hold and why.
+func inventoried(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
+	all, err := inventory.Read()
+	if err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, inventory.SQLColumns)
+	if err != nil {
+		return err
+	}
+	columns, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	untagged, _ := all.Differences(columns)
+	for _, c := range untagged {
+		r.found(name, "find out who made it and what for, then drop it; nothing is kept here that `counterfoil inventory show` does not list", "nobody says what %s holds, of whom, why and how long", c)
+	}
+	return nil
 }
 
 func months(ctx context.Context, conn *pgx.Conn, r *Report, name string) error {
