@@ -62,6 +62,7 @@ type cli struct {
 	} `cmd:"" help:"Outside auditors, who read the log with psql."`
 	Audit struct {
 		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
+		Searches    auditSearchesCmd    `cmd:"" help:"List the searches that administrators share, for --filter of list."`
 		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
 		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
 		Retention   auditRetentionCmd   `cmd:"" help:"Show or set how long records are kept."`

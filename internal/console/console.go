@@ -126,6 +126,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Post("/sign-in/unlock", s.door(s.unlock))
 	r.Post("/sign-out", s.door(s.signOut))
 	s.searchRoutes(r)
+	s.savedRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)

@@ -57,6 +57,10 @@ func Declarations() map[string]Declared {
 		"GET /letters/{ref}":     {References, policy.ReadAuditLog, "console.letter"},
 		"GET /who":               {References, policy.ReadAuditLog, "console.who"},
 
+		"POST /searches":        {EUII, policy.ReadAuditLog, "search.save"}, // people call a search what they like
+		"POST /searches/delete": {References, policy.ReadAuditLog, "search.delete"},
+		"GET /api/v1/searches":  {EUII, policy.ReadAuditLog, "api.searches"},
+
 		"GET /policy":          {References, policy.ReadAuditLog, "console.policy"},
 		"GET /policy/simulate": {References, policy.ReadAuditLog, "console.simulate"},
 		"GET /policy/replay":   {References, policy.ReadAuditLog, "console.replay"},
