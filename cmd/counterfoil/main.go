@@ -72,9 +72,29 @@ type cli struct {
 		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
 		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
+	Alerts struct {
+		List  alertsListCmd  `cmd:"" help:"List what the rules found. Looking is recorded too."`
+		Check alertsCheckCmd `cmd:"" help:"Hold the rules against the logs now."`
+		Ack   alertsAckCmd   `cmd:"" help:"Acknowledge alerts, with a note."`
+		Rules struct {
+			List alertsRulesListCmd `cmd:"" help:"List the rules, in words."`
+			Add  alertsRulesAddCmd  `cmd:"" help:"Make a rule out of a search: so many records within a time."`
+		} `cmd:"" help:"The rules by which alerts are raised."`
+		Silence alertsSilenceCmd `cmd:"" help:"Let nobody be told of a rule's alerts for a time."`
+	} `cmd:"" help:"Alerts: what the rules of an organisation found in its log."`
 	Egress struct {
 		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
 	} `cmd:"" help:"Connections out of the service."`
+	Notices struct {
+		List    noticesListCmd    `cmd:"" help:"List the versions of the notices for visitors and agents, and how many accepted each."`
+		Show    noticesShowCmd    `cmd:"" help:"Show the words of a notice."`
+		Draft   noticesDraftCmd   `cmd:"" help:"Keep the words of the next version, to be published later."`
+		Publish noticesPublishCmd `cmd:"" help:"Put the drafted version in force, for good; everybody is asked again."`
+	} `cmd:"" help:"What visitors and agents read and accept before they take part."`
+	Requests struct {
+		List requestsListCmd `cmd:"" help:"List what people ask about their data, by when it has to be answered. Looking is recorded."`
+		Show requestsShowCmd `cmd:"" help:"Show one, with what was done. Looking is recorded."`
+	} `cmd:"" help:"Requests of people about their own data."`
 	Policy struct {
 		Check     policyCheckCmd     `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test      policyTestCmd      `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`

@@ -11,6 +11,7 @@ var moreWords = []map[string][2]string{
 	alertWords,
 	operationWords,
 	togetherWords,
+	peopleWords,
 }
 
 // word gives a text in a language; empty when there is none.
