@@ -21,9 +21,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/pquerna/otp/hotp"
 
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/console"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
+	"counterfoil/policy"
 )
 
 // reader is an administrator in front of the console.
@@ -42,10 +44,14 @@ func (w *world) newReader(b *testing.B) *reader {
 	srv := httptest.NewServer(r)
 	b.Cleanup(srv.Close)
 	desk := signin.New(signin.Config{Pool: w.pool, Gate: w.gate, Ring: w.ring, Now: now, URL: srv.URL})
+	watch, err := alerts.New(alerts.Config{Pool: w.pool, Gate: w.gate, Log: w.log, Ring: w.ring, Now: now, Logger: slog.New(slog.DiscardHandler)})
+	must(b, err)
 	c, err := console.New(console.Config{
 		Desk: desk, Gate: w.gate, Log: w.log, URL: srv.URL, Logger: slog.New(slog.DiscardHandler), Now: now, Publishers: w.outside, Policy: w.engine,
-		Egress:  func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) { return nil, nil, nil },
-		Address: func(*http.Request) netip.Addr { return netip.MustParseAddr("127.0.0.1") }, Through: func(*http.Request) []netip.Addr { return nil },
+		Alerts: watch, Store: w.store, OrganisationName: func(context.Context, uuid.UUID) (string, error) { return w.organisations[0].Name, nil },
+		Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: w.engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return nil }},
+		Egress:     func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) { return nil, nil, nil },
+		Address:    func(*http.Request) netip.Addr { return netip.MustParseAddr("127.0.0.1") }, Through: func(*http.Request) []netip.Addr { return nil },
 		AgentToAdmin: w.readers.AgentToAdmin, VisitorToAdmin: w.readers.VisitorToAdmin, AgentInEmergency: w.readers.AgentInEmergency, VisitorInEmergency: w.readers.VisitorInEmergency,
 	})
 	must(b, err)
