@@ -7,6 +7,7 @@ var moreWords = []map[string][2]string{
 	tokenWords,
 	egressWords,
 	countWords,
+	savedWords,
 	alertWords,
 	operationWords,
 	togetherWords,
