@@ -480,6 +480,13 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	a.tab.key(enter)
 	a.shows("#drawer", "Signed in")
 	a.tab.key(escape)
+	a.tab.key(letter("e"))
+	if at := a.focused(); at != "link Table (CSV)" {
+		t.Errorf("e goes to %q", at)
+	}
+	a.tab.key(letter("g"))
+	a.tab.key(letter("s"))
+	a.shows("h1", a.words.people)
 	eval[bool](a.tab, `document.querySelector("[data-set=keys][data-to=off]").click() ?? true`)
 	a.tab.key(letter("?"))
 	if eval[bool](a.tab, `document.querySelector("#help").open`) {
