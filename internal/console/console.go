@@ -29,6 +29,7 @@ import (
 	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
+	"counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -53,6 +54,9 @@ type Config struct {
 
 	Activation Activation
 	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
+
+	Control *control.Desk
+	Enqueue func(ctx context.Context, organisation, erasure uuid.UUID) error // an erasure that was ordered
 
 	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
@@ -131,6 +135,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
 	s.togetherRoutes(r)
+	s.controlRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
@@ -369,6 +374,7 @@ var sections = []section{
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
 	{"/egress", "egress"},
+	{"/controls", "controls"},
 }
 
 // Sections are what one can go to from here.
@@ -468,7 +474,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress", "controls": "controls"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

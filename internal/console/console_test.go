@@ -31,6 +31,7 @@ import (
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
 	"counterfoil/internal/console"
+	"counterfoil/internal/control"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/relay/relaytest"
@@ -77,6 +78,7 @@ func newSite(t *testing.T, address string) *site {
 	})}
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress,
+		Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate), Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
 		Scene: s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
 		AddressToAdmin: s.Readers.AddressToAdmin, TranscriptToAdmin: s.Readers.TranscriptToAdmin, TranscriptInEmergency: s.Readers.TranscriptInEmergency,

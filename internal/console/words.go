@@ -10,6 +10,7 @@ var moreWords = []map[string][2]string{
 	alertWords,
 	operationWords,
 	togetherWords,
+	controlWords,
 }
 
 // word gives a text in a language; empty when there is none.
