@@ -338,10 +338,10 @@ declare wanted int[];
 begin
   perform access.enter(p_organisation);
   wanted := access.log_answers(p_organisation, p_column, p_value, p_wanted);
-  return query select to_timestamp(floor(extract(epoch from p.day) / 86400 / p_days) * 86400 * p_days), a.decision, sum(x.n)::bigint
-    from audit.asked p cross join lateral unnest(p.answers, p.counts) as x(answer, n) join audit.answer a on a.organisation_id = p_organisation and a.answer_id = x.answer
-    where p.organisation_id = p_organisation and p.actor_ref = p_actor and p.subject_ref = p_subject and p.day >= p_from and p.day < p_to and (wanted is null or x.answer = any (wanted))
-    group by 1, 2 order by 1, 2;
+  return query select to_timestamp(floor(extract(epoch from x.day) / 86400 / p_days) * 86400 * p_days), a.decision, sum(x.n)::bigint from (
+      select p.day, unnest(p.answers) as answer, unnest(p.counts) as n from audit.asked p
+      where p.organisation_id = p_organisation and p.actor_ref = p_actor and p.subject_ref = p_subject and p.day >= p_from and p.day < p_to) x
+    join audit.answer a on a.organisation_id = p_organisation and a.answer_id = x.answer where wanted is null or x.answer = any (wanted) group by 1, 2 order by 1, 2;
 end $$;
 
 -- Denials by rule within whole hours, the most frequent first.
@@ -448,9 +448,9 @@ begin
     || case when p_answers is null then '' else ' and q.answers && $4' end || ')
       order by p.day desc, p.last_seq desc limit $8),
     fine as materialized (
-      select l.last_seq, (p.day - $2) / $9 as step, x.answer, sum(x.n) as n, min(p.day) as first_day, max(p.day) as last_day from listed l
-        cross join lateral (select p.day, p.answers, p.counts from audit.asked p where p.organisation_id = $1 and p.actor_ref = l.actor_ref and p.subject_ref = l.subject_ref and p.day >= $2 and p.day < $3 offset 0) p
-        cross join lateral unnest(p.answers, p.counts) as x(answer, n)'
+      select x.last_seq, (x.day - $2) / $9 as step, x.answer, sum(x.n) as n, min(x.day) as first_day, max(x.day) as last_day from (
+        select l.last_seq, p.day, unnest(p.answers) as answer, unnest(p.counts) as n from listed l
+          cross join lateral (select p.day, p.answers, p.counts from audit.asked p where p.organisation_id = $1 and p.actor_ref = l.actor_ref and p.subject_ref = l.subject_ref and p.day >= $2 and p.day < $3 offset 0) p) x'
     || case when p_answers is null then '' else ' where x.answer = any ($4)' end || ' group by 1, 2, 3),
     summed as (select f.last_seq, sum(f.n)::bigint as n, sum(case a.decision when ''masked'' then f.n else 0 end)::bigint as masked, sum(case a.decision when ''deny'' then f.n else 0 end)::bigint as denied,
         min(f.first_day) as first_day, max(f.last_day) as last_day, array_agg(a.action) as actions, array_agg(($2 + f.step * $9)::timestamp at time zone ''UTC'') as starts, array_agg(f.n) as counts

@@ -68,7 +68,7 @@ func (w whichLog) readAs(a *app, action string, factsOf func(*heart, chat.Organi
 
 type auditListCmd struct {
 	whichLog
-	Filter       string `help:"What to look for, as in the console: actor: subject: person: conversation: action: decision: kind: ip: since: until:, with - or not, or, and parentheses." placeholder:"FILTER"`
+	Filter       string `help:"What to look for, as in the console: actor: subject: person: conversation: action: decision: kind: rule: ip: since: until:, with - or not, or, and parentheses." placeholder:"FILTER"`
 	Last         uint64 `help:"How many of the newest records." default:"50"`
 	Since        string `help:"Not before: a time (2026-11-24, 2026-11-24T10:00:00Z) or a span back from now (30d, 12h)."`
 	Until        string `help:"Before: a time or a span back from now."`
@@ -154,6 +154,42 @@ func (c auditListCmd) Run(a *app) error {
 			fmt.Fprintf(a.stderr, "There may be older ones: add --before %s/%d\n", found[n-1].At.Format(time.RFC3339Nano), found[n-1].Seq)
 		}
 		return nil
+	})
+}
+
+type auditSearchesCmd struct {
+	Org  string `help:"Organisation, by id or name; not needed while there is one."`
+	JSON bool   `help:"For programs: one search a line."`
+}
+
+func (auditSearchesCmd) Help() string {
+	return "Examples:\n  counterfoil audit searches\n  counterfoil audit searches --json | jq -r 'select(.name == \"Denials\").filter'"
+}
+
+func (c auditSearchesCmd) Run(a *app) error {
+	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
+		if err := h.gate.Act(a.ctx, operator(o.ID), policy.ReadAuditLog, o.ID, "audit.searches", nil); err != nil {
+			return err
+		}
+		all, err := h.gate.Searches(a.ctx, o.ID, uuid.Nil)
+		if err != nil {
+			return err
+		}
+		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+		if !c.JSON {
+			fmt.Fprintln(t, "NAME\tFILTER\tOWNER\tWHAT IT IS FOR")
+		}
+		out := json.NewEncoder(a.stdout)
+		for _, s := range all {
+			if c.JSON {
+				if err := out.Encode(s); err != nil {
+					return err
+				}
+				continue
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, cmp.Or(s.Filter, "-"), party(audit.Party{Kind: "admin", Ref: s.Owner}), s.Description)
+		}
+		return t.Flush()
 	})
 }
 

@@ -62,6 +62,7 @@ type cli struct {
 	} `cmd:"" help:"Outside auditors, who read the log with psql."`
 	Audit struct {
 		List        auditListCmd        `cmd:"" help:"Show records: who was shown what, why, and by which rule. Looking is recorded too."`
+		Searches    auditSearchesCmd    `cmd:"" help:"List the searches that administrators share, for --filter of list."`
 		Export      auditExportCmd      `cmd:"" help:"Write the log as C2SP tlog-tiles, or bring an earlier export up to date."`
 		Verify      auditVerifyCmd      `cmd:"" help:"Check the log in the database, or an export as counterfoil-verify does."`
 		Retention   auditRetentionCmd   `cmd:"" help:"Show or set how long records are kept."`
@@ -74,6 +75,16 @@ type cli struct {
 	Egress struct {
 		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
 	} `cmd:"" help:"Connections out of the service."`
+	Notices struct {
+		List    noticesListCmd    `cmd:"" help:"List the versions of the notices for visitors and agents, and how many accepted each."`
+		Show    noticesShowCmd    `cmd:"" help:"Show the words of a notice."`
+		Draft   noticesDraftCmd   `cmd:"" help:"Keep the words of the next version, to be published later."`
+		Publish noticesPublishCmd `cmd:"" help:"Put the drafted version in force, for good; everybody is asked again."`
+	} `cmd:"" help:"What visitors and agents read and accept before they take part."`
+	Requests struct {
+		List requestsListCmd `cmd:"" help:"List what people ask about their data, by when it has to be answered. Looking is recorded."`
+		Show requestsShowCmd `cmd:"" help:"Show one, with what was done. Looking is recorded."`
+	} `cmd:"" help:"Requests of people about their own data."`
 	Policy struct {
 		Check     policyCheckCmd     `cmd:"" help:"Compile a policy strictly, against the schema of its input."`
 		Test      policyTestCmd      `cmd:"" help:"Run the policy's own tests and say how much of it they cover."`

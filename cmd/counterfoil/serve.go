@@ -295,13 +295,20 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
 		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
-		Control: s.heart.control, Enqueue: func(ctx context.Context, organisation, erasure uuid.UUID) error {
+		Address:    func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
+		Through:    func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
+		Activation: console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
+		Scene:      conversations.Scene,
+		Store:      s.heart.store, People: people, Control: s.heart.control,
+		Enqueue: func(ctx context.Context, organisation, erasure uuid.UUID) error {
 			return work.Enqueue(ctx, jobErasure, organisation, erasure)
 		},
-		Address:               func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
-		Through:               func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
-		Activation:            console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
-		Scene:                 conversations.Scene,
+		OrganisationName: func(ctx context.Context, id uuid.UUID) (string, error) {
+			o, err := conversations.Organisation(ctx, id)
+			return o.Name, err
+		},
+		VisitorFile: readers.VisitorFile, AgentFile: readers.AgentFile, ConversationFile: readers.ConversationFile, // who asked for his file is given it
+		VisitorCorrector: readers.VisitorCorrector, AgentCorrector: readers.AgentCorrector,
 		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
 		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
 		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
@@ -617,18 +618,19 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	talked := slices.IndexFunc(entries, func(e audit.Entry) bool { return e.Conversation != "" })
 	whom := s.whom("agent")
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/approvals/ask", with(whom, "approval", "break_glass", "reason", reason, "minutes", "15"))
+	asked, _ := s.expect(http.StatusSeeOther, "POST", "/requests/open", with(whom, "asks", "access", "source", "letter", "received", s.now().Format(time.DateOnly)))
 	must(t, chi.Walk(s.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		d := console.Declarations()[method+" "+route]
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String()).Replace(route)
+		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location")).Replace(route)
 		query := whom
 		if route == "/transcript" || route == "/access/address" {
 			query = url.Values{"ref": {entries[talked].Conversation}, "session": {sessions[0].ID.String()}}
 		} else if strings.HasPrefix(route, "/integrity/") {
 			query = url.Values{"record": {"0"}, "as": {"record"}, "old": {"1"}}
-		} else if !strings.Contains(route, "reveal") && !strings.Contains(route, "ask") {
+		} else if !strings.Contains(route, "reveal") && !strings.Contains(route, "ask") && !strings.HasSuffix(route, "/new") {
 			query = url.Values{"after": {"0"}, "as": {"csv"}} // of a stream, which ends at once where it cannot be flushed
 		}
 		if strings.HasPrefix(route, "/api/") {

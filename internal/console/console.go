@@ -34,6 +34,7 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
+	"counterfoil/internal/subject"
 	"counterfoil/policy"
 )
 
@@ -55,12 +56,20 @@ type Config struct {
 	Activation Activation
 	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
 
-	Control *control.Desk
 	Enqueue func(ctx context.Context, organisation, erasure uuid.UUID) error // an erasure that was ordered
 
 	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
+
+	Store            *store.Store  // notices
+	People           subject.Desk  // what people ask about their data
+	Control          *control.Desk // holds and erasures
+	OrganisationName func(context.Context, uuid.UUID) (string, error)
+
+	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
+	ConversationFile                 access.ConversationFile
+	VisitorCorrector, AgentCorrector access.Collector
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -130,6 +139,7 @@ func (s *Server) Routes(r chi.Router) {
 	r.Post("/sign-in/unlock", s.door(s.unlock))
 	r.Post("/sign-out", s.door(s.signOut))
 	s.searchRoutes(r)
+	s.savedRoutes(r)
 	s.decisionRoutes(r)
 	s.integrityRoutes(r)
 	s.accessRoutes(r)
@@ -138,6 +148,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.controlRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
+	s.peopleRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
 	}))
@@ -370,6 +381,8 @@ var sections = []section{
 	{"/who", "who"},
 	{"/policy", "policyTitle"},
 	{"/integrity", "integrity"},
+	{"/requests", "requests"},
+	{"/notices", "notices"},
 	{"/approvals", "approvals"},
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
@@ -474,7 +487,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "token-made": "tokenMade", "egress": "egress", "controls": "controls"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {

@@ -36,6 +36,7 @@ import (
 	"counterfoil/internal/principal"
 	"counterfoil/internal/relay/relaytest"
 	"counterfoil/internal/signin"
+	"counterfoil/internal/subject"
 	"counterfoil/policy"
 )
 
@@ -78,8 +79,11 @@ func newSite(t *testing.T, address string) *site {
 	})}
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress,
-		Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate), Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
+		Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
+		Store: s.Store, People: subject.Desk{Gate: s.Gate, Log: s.Log, Now: s.now}, Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate),
+		OrganisationName: func(context.Context, uuid.UUID) (string, error) { return s.Organisation.Name, nil },
+		VisitorFile:      s.Readers.VisitorFile, AgentFile: s.Readers.AgentFile, ConversationFile: s.Readers.ConversationFile, VisitorCorrector: s.Readers.VisitorCorrector, AgentCorrector: s.Readers.AgentCorrector,
 		Scene: s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
 		AddressToAdmin: s.Readers.AddressToAdmin, TranscriptToAdmin: s.Readers.TranscriptToAdmin, TranscriptInEmergency: s.Readers.TranscriptInEmergency,
 		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,

@@ -30,6 +30,7 @@ type eventsPage struct {
 	Text         string // of the filter
 	Wrong        *wrong
 	Builder      builder
+	Saved        []saved // searches that are kept
 	Strip        strip
 	Total        string
 	Hidden       string // how many readings are; empty when none
@@ -119,6 +120,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 	head, first, err := s.read(r, admin, "console.events", facts)
 	if err == nil {
 		err = s.fill(r.Context(), v, admin, &page, head, first, cursor, facts["after"] != "")
+	}
+	if err == nil {
+		page.Saved, err = s.searches(r, v.lang, admin, page.sought.String())
 	}
 	if err != nil {
 		s.trouble(w, r, v, err)

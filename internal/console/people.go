@@ -320,6 +320,7 @@ type personPage struct {
 	Known        bool
 	Human        bool   // and no conversation or channel
 	Reveal       string // leads to the page on which one asks to see him; empty when he is nobody of whom a name is kept
+	Request      string // leads to the page on which one registers what he asks
 	About, Asked tally  // what was asked about him, and what he asked
 	ByOthers     []tally
 	Of           []tally
@@ -362,6 +363,7 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 			if side.column == filter.Actor {
 				party = side.total.Actor
 			}
+			page.Request = personOf(lang, party, side.total.LastAt).to("/requests/new")
 			page.Human, page.Reveal = party.Kind == "visitor" || party.Kind == "agent", personOf(lang, party, side.total.LastAt).Link()
 		}
 		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair, pglog.Place{})

@@ -324,6 +324,7 @@ func TestAReviewGoesThroughEverybodyAndNobodyReviewsHimself(t *testing.T) {
 	must(t, err)
 	session, err := s.Relay.Session(t.Context(), o.Token)
 	must(t, err)
+	must(t, s.Relay.AgentAccepts(t.Context(), relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-amelie"}, session.Conversation, 1, "en"))
 	if err := s.Relay.AgentJoins(t.Context(), relay.Identity{Organisation: s.Organisation.ID, DirectoryID: "aad-amelie", TeamsUser: "29:amelie", ServiceURL: "https://smba.example/"}, session.Conversation, nil); !errors.Is(err, relay.ErrNoProfile) {
 		t.Errorf("an agent whose profile was closed joins: %v", err)
 	}

@@ -7,9 +7,11 @@ var moreWords = []map[string][2]string{
 	tokenWords,
 	egressWords,
 	countWords,
+	savedWords,
 	alertWords,
 	operationWords,
 	togetherWords,
+	peopleWords,
 	controlWords,
 }
 

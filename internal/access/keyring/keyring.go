@@ -271,6 +271,7 @@ const (
 	Passkey  = "cf-passkey-1"   // a security key; id is the administrator's
 	Ceremony = "cf-ceremony-1"  // what a session was asked to answer; id is the session's
 	Reason   = "cf-reason-1"    // what somebody wrote down; id is its own
+	Saved    = "cf-saved-1"     // a search that somebody keeps; id is its own
 	Detail   = "cf-detail-1"    // what an approver is shown; id is the approval's
 	Seen     = "cf-seen-1"      // from where an administrator signed in; id is his
 	Receiver = "cf-receiver-1"  // where alerts go; id is the receiver's
