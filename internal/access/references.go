@@ -206,13 +206,28 @@ func (g *Gate) wrappedKeys(ctx context.Context, organisation uuid.UUID, ids ...u
 	return keys, nil
 }
 
+// ReferenceTexts is ReferenceText of several, each a kind and a text, for one look at the key.
+func (g *Gate) ReferenceTexts(ctx context.Context, organisation uuid.UUID, all ...[2]string) ([]string, error) {
+	wrapped, err := g.wrappedKeys(ctx, organisation, organisation)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]string, len(all))
+	for i, one := range all {
+		if refs[i], err = g.ring.ReferenceText(organisation, wrapped[organisation], one[0], one[1]); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
 // ReferenceText is the keyed name of something outside storage: an address, a network, a sign-in name.
 func (g *Gate) ReferenceText(ctx context.Context, organisation uuid.UUID, kind, text string) (string, error) {
-	wrapped, err := g.wrappedKeys(ctx, organisation, organisation)
+	refs, err := g.ReferenceTexts(ctx, organisation, [2]string{kind, text})
 	if err != nil {
 		return "", err
 	}
-	return g.ring.ReferenceText(organisation, wrapped[organisation], kind, text)
+	return refs[0], nil
 }
 
 // Reference is the keyed name under which a subject or conversation stands in the log; handles are made from it.

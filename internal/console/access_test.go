@@ -627,7 +627,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location")).Replace(route)
 		query := whom
 		if route == "/transcript" || route == "/access/address" {
-			query = url.Values{"ref": {entries[talked].Conversation}, "session": {sessions[0].ID.String()}}
+			query = url.Values{"ref": {entries[talked].Conversation}, "admin": {sessions[0].Admin.String()}, "address": {sessions[0].Address}}
 		} else if strings.HasPrefix(route, "/integrity/") {
 			query = url.Values{"record": {"0"}, "as": {"record"}, "old": {"1"}}
 		} else if !strings.Contains(route, "reveal") && !strings.Contains(route, "ask") && !strings.HasSuffix(route, "/new") {

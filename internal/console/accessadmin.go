@@ -375,13 +375,14 @@ func (s *Server) setRoles(w http.ResponseWriter, r *http.Request, v visit, admin
 
 // addressAsked is the page on which one asks to see from where somebody signed in.
 type addressAsked struct {
-	Session, Handle, Started string
-	May                      bool
+	Admin, Address  string
+	Handle, Started string
+	May             bool
 }
 
-// openSession finds the session that a request is about.
+// openSession finds the session that a request is about: by whose it is and from where, since one's own has another id after a factor was given.
 func (s *Server) openSession(r *http.Request, admin principal.Admin) (signin.Open, error) {
-	id, err := uuid.Parse(r.FormValue("session"))
+	id, err := uuid.Parse(r.FormValue("admin"))
 	if err != nil {
 		return signin.Open{}, access.ErrUnknown
 	}
@@ -390,7 +391,7 @@ func (s *Server) openSession(r *http.Request, admin principal.Admin) (signin.Ope
 		return signin.Open{}, err
 	}
 	for _, o := range all {
-		if o.ID == id {
+		if o.Admin == id && o.Address == r.FormValue("address") {
 			return o, nil
 		}
 	}
@@ -408,7 +409,7 @@ func (s *Server) showAddress(w http.ResponseWriter, r *http.Request, v visit, ad
 		return
 	}
 	may := slices.Contains(admin.Roles(), "privacy_officer") || slices.Contains(admin.Roles(), "auditor")
-	s.show(w, r, v, admin, http.StatusOK, "address-ask", addressAsked{o.ID.String(), handle(v.lang, audit.Party{Kind: "admin", Ref: o.Reference}), moment(v.lang, o.Started), may}, "")
+	s.show(w, r, v, admin, http.StatusOK, "address-ask", addressAsked{o.Admin.String(), o.Address, handle(v.lang, audit.Party{Kind: "admin", Ref: o.Reference}), moment(v.lang, o.Started), may}, "")
 }
 
 // revealAddress shows from where somebody signed in, after that is on record.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"counterfoil/audit"
+	"counterfoil/internal/access"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -221,9 +222,19 @@ type banner struct {
 
 // banners are what everybody in the console has to know, whatever he does there: emergencies that are going on, changes of the
 // allowlist that wait or came from the host, and what happened to his own account.
-func (s *Server) banners(r *http.Request, lang string, admin principal.Admin) ([]banner, error) {
-	var all []banner
-	inForce, err := s.cfg.Gate.InForce(r.Context(), admin.Organisation())
+func (s *Server) banners(r *http.Request, lang string, admin principal.Admin, news signin.News) (all []banner, err error) {
+	var inForce []access.Approval
+	if news.Emergencies {
+		inForce, err = s.cfg.Gate.InForce(r.Context(), admin.Organisation())
+	}
+	var networks []signin.Network
+	if err == nil && news.Networks {
+		networks, err = s.cfg.Desk.Allowlist(r.Context(), admin.Organisation())
+	}
+	var notices []signin.Notice
+	if err == nil && news.Notices {
+		notices, err = s.cfg.Desk.Notices(r.Context(), admin)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -234,19 +245,11 @@ func (s *Server) banners(r *http.Request, lang string, admin principal.Admin) ([
 		all = append(all, banner{Kind: "alarm", Link: "/approvals/" + a.ID.String(), Label: word(lang, "seeIt"), Text: fmt.Sprintf(word(lang, "bannerEmergency"),
 			handle(lang, audit.Party{Kind: "admin", Ref: a.Asker}), handle(lang, audit.Party{Kind: a.SubjectKind, Ref: a.Subject}), a.Ends.UTC().Format("15:04"))})
 	}
-	networks, err := s.cfg.Desk.Allowlist(r.Context(), admin.Organisation())
-	if err != nil {
-		return nil, err
-	}
 	if i := slices.IndexFunc(networks, func(n signin.Network) bool { return n.Pending != "" }); i >= 0 {
 		all = append(all, banner{Kind: "note", Text: fmt.Sprintf(word(lang, "bannerTrial"), networks[i].Until.UTC().Format("15:04:05")), Link: "/allowlist", Label: word(lang, "confirmIt")})
 	}
 	if slices.ContainsFunc(networks, func(n signin.Network) bool { return n.OnHost }) {
 		all = append(all, banner{Kind: "note", Text: word(lang, "bannerHost"), Link: "/allowlist", Label: word(lang, "seeIt")})
-	}
-	notices, err := s.cfg.Desk.Notices(r.Context(), admin)
-	if err != nil {
-		return nil, err
 	}
 	for i, n := range notices {
 		b := banner{Kind: "note", Text: fmt.Sprintf(word(lang, "bannerNotice"), what(lang, n.Kind), n.Times, moment(lang, n.Last))}

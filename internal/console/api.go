@@ -145,21 +145,9 @@ func (s *Server) apiTrouble(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// sought reads the filter of a question, and says how it is recorded.
-func (s *Server) sought(r *http.Request, c principal.Client) (queries []pglog.Query, recorded string, err error) {
-	f, err := filter.Parse(r.URL.Query().Get("q"))
-	if err == nil {
-		f, recorded, err = s.cfg.Gate.Seek(r.Context(), c.Organisation(), c.Organisation(), f)
-	}
-	if err == nil {
-		queries, err = access.Queries(f, s.cfg.Now())
-	}
-	return queries, recorded, err
-}
-
 // apiRecords gives a page of records, newest first, each as the log has it.
 func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	queries, filter, err := s.sought(r, c)
+	asked, err := s.seek(r, c)
 	if err != nil {
 		return err
 	}
@@ -174,13 +162,13 @@ func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.
 	if err != nil {
 		return err
 	}
-	if _, _, err := s.read(r, c, "api.records", map[string]string{"filter": filter, "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
+	if _, _, err := s.read(r, c, "api.records", map[string]string{"filter": asked.recorded, "limit": strconv.Itoa(limit), "before": query.Get("before")}); err != nil {
 		return err
 	}
-	for i := range queries {
-		queries[i].Before, queries[i].Limit = before, limit
+	for i := range asked.queries {
+		asked.queries[i].Before, asked.queries[i].Limit = before, limit
 	}
-	found, err := s.cfg.Log.SearchAny(r.Context(), c.Organisation(), queries)
+	found, err := s.cfg.Log.SearchAny(r.Context(), c.Organisation(), asked.queries)
 	if err != nil {
 		return err
 	}
@@ -276,7 +264,7 @@ type apiCount struct {
 
 // apiCounts counts what answers a filter, by hour or day.
 func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	queries, filter, err := s.sought(r, c)
+	asked, err := s.seek(r, c)
 	if err != nil {
 		return err
 	}
@@ -284,14 +272,14 @@ func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.C
 	if !ok {
 		return badAsk{http.StatusBadRequest, "bad_stretch", "by is hour or day."}
 	}
-	if _, _, err := s.read(r, c, "api.counts", map[string]string{"filter": filter, "by": stretch.String()}); err != nil {
+	if _, _, err := s.read(r, c, "api.counts", map[string]string{"filter": asked.recorded, "by": stretch.String()}); err != nil {
 		return err
 	}
 	out := struct {
 		Counts  []apiCount `json:"counts"`
 		AtLeast bool       `json:"at_least"`
 	}{Counts: []apiCount{}}
-	if out.Counts, out.AtLeast, err = s.apiSum(r.Context(), c.Organisation(), queries, stretch); err != nil {
+	if out.Counts, out.AtLeast, err = s.apiSum(r.Context(), c.Organisation(), asked.queries, stretch); err != nil {
 		return err
 	}
 	web.JSON(w, http.StatusOK, out)

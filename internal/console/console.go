@@ -269,7 +269,7 @@ func shown(a netip.Addr) string {
 // signedIn lets an administrator through and sends everybody else to the sign-in.
 func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, principal.Admin)) http.HandlerFunc {
 	return s.door(func(w http.ResponseWriter, r *http.Request, v visit) {
-		admin, err := s.cfg.Desk.Resume(r.Context(), v.admissions, v.from, v.token)
+		admin, news, err := s.cfg.Desk.ResumeWithNews(r.Context(), v.admissions, v.from, v.token)
 		switch {
 		case errors.Is(err, signin.ErrNoSession):
 			if r.Header.Get("HX-Request") == "true" { // the whole page goes there, not the part that was asked for
@@ -286,7 +286,7 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 		case err != nil:
 			s.trouble(w, r, v, err)
 		default:
-			if v.banners, err = s.banners(r, v.lang, admin); err != nil {
+			if v.banners, err = s.banners(r, v.lang, admin, news); err != nil {
 				s.trouble(w, r, v, err)
 				return
 			}

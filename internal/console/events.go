@@ -105,7 +105,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 	}
 	name, err := s.handle(r, admin, v.lang)
 	if err == nil {
-		page.search, err = s.seek(r, admin)
+		page.search, err = s.look(r, admin)
 	}
 	if e := asFilterError(err); e != nil { // nothing was looked for
 		page.Wrong, page.Builder = wrongFilter(v.lang, e), build(v.lang, filter.Filter{}, nil)

@@ -45,7 +45,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, v visit, admin p
 		s.message(w, v, http.StatusNotFound, "notFound")
 		return
 	}
-	f, err := s.seek(r, admin)
+	f, err := s.look(r, admin)
 	if asFilterError(err) != nil {
 		http.Redirect(w, r, link("/events", "q", r.URL.Query().Get("q")), http.StatusSeeOther) // which shows what is wrong
 		return

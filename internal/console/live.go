@@ -44,7 +44,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, v visit, admin pri
 	page := livePage{Text: r.URL.Query().Get("q")}
 	name, err := s.handle(r, admin, v.lang)
 	if err == nil {
-		page.search, err = s.seek(r, admin)
+		page.search, err = s.look(r, admin)
 	}
 	if e := asFilterError(err); e != nil {
 		page.Wrong = wrongFilter(v.lang, e)
@@ -93,7 +93,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, v visit, admin p
 	}
 	begin, cancel := context.WithTimeout(r.Context(), requestLimit)
 	defer cancel()
-	f, err := s.seek(r, admin)
+	f, err := s.look(r, admin)
 	if e := asFilterError(err); e != nil {
 		s.message(w, v, http.StatusBadRequest, "badNumber")
 		return

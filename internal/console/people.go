@@ -202,7 +202,7 @@ func (s *Server) looked(w http.ResponseWriter, r *http.Request, v visit, admin p
 	page.Text, page.Base = r.URL.Query().Get("q"), r.URL.Path
 	name, err := s.handle(r, admin, v.lang)
 	if err == nil {
-		page.search, err = s.seek(r, admin)
+		page.search, err = s.look(r, admin)
 	}
 	if e := asFilterError(err); e != nil {
 		page.Wrong = wrongFilter(v.lang, e)

@@ -50,19 +50,25 @@ type search struct {
 var readings = []string{"console.overview", "console.events", "console.event", "console.live", "console.people", "console.person", "console.who", "audit.list", "api.records", "api.record", "api.counts", "api.checkpoint", "api.searches"}
 
 // seek reads the filter of a request. What is wrong with it is a *filter.Error.
-func (s *Server) seek(r *http.Request, admin principal.Admin) (search, error) {
-	found := search{readings: r.URL.Query().Get("readings") != "", now: time.Now()}
-	var err error
-	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err != nil {
+func (s *Server) seek(r *http.Request, who principal.Principal) (found search, err error) {
+	found.now = time.Now()
+	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err == nil {
+		found.sought, found.recorded, err = s.cfg.Gate.Seek(r.Context(), who.Organisation(), who.Organisation(), found.Filter)
+	}
+	if err == nil {
+		found.queries, err = access.Queries(found.sought, found.now)
+	}
+	return found, err
+}
+
+// look is seek for a page, which leaves readings of the log out where nobody asks for them.
+func (s *Server) look(r *http.Request, admin principal.Admin) (search, error) {
+	found, err := s.seek(r, admin)
+	if err != nil {
 		return found, err
 	}
-	if found.sought, found.recorded, err = s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), found.Filter); err != nil {
-		return found, err
-	}
+	found.readings = r.URL.Query().Get("readings") != ""
 	found.hiding = !found.readings && !slices.ContainsFunc([]string{filter.Action, filter.Kind, filter.Actor, filter.Person, filter.Address, filter.Network}, found.sought.Names)
-	if found.queries, err = access.Queries(found.sought, found.now); err != nil {
-		return found, err
-	}
 	for i := range found.queries {
 		q := &found.queries[i]
 		if q.Since.IsZero() && found.sought.IsZero() {

@@ -175,6 +175,29 @@ func TestAPolicyIsActivatedByTwoAndExactlyAsItWasApproved(t *testing.T) {
 		t.Errorf("the way back led to %+v", c)
 	}
 
+	// Whoever ends the consent while it is used either is first, and nothing is chosen, or comes too late.
+	for range 3 {
+		all, err := s.Gate.Choices(t.Context())
+		must(t, err)
+		id = s.asks(url.Values{"approval": {"policy"}, "act": {"activate"}, "digest": {one.Digest}})
+		approver.consents(id)
+		var ended, used *http.Response
+		var both sync.WaitGroup
+		ender, user := *approver, *s
+		ender.cookies, user.cookies = maps(approver.cookies), maps(s.cookies)
+		both.Go(func() { ended, _ = ender.ask("POST", "/approvals/end", url.Values{"id": {id}}) })
+		both.Go(func() { used, _ = user.ask("POST", "/policy/choose", url.Values{"id": {id}}) })
+		both.Wait()
+		after, err := s.Gate.Choices(t.Context())
+		must(t, err)
+		if chose := len(after[s.Organisation.ID]) > len(all[s.Organisation.ID]); chose != (used.StatusCode == http.StatusSeeOther) || chose == (ended.StatusCode == http.StatusSeeOther) {
+			t.Errorf("chosen: %v, while the end was answered with %d and the use with %d", chose, ended.StatusCode, used.StatusCode)
+		}
+	}
+	id = s.asks(url.Values{"approval": {"policy"}, "act": {"activate"}, "digest": {""}})
+	approver.consents(id)
+	s.expect(http.StatusSeeOther, "POST", "/policy/choose", url.Values{"id": {id}})
+
 	// A consent that is over, and a choice that was written into the database, count for nothing.
 	id = s.asks(with(want))
 	approver.consents(id)
@@ -453,9 +476,10 @@ func TestTheAddressOfASignInIsShownForAReasonAndOnRecord(t *testing.T) {
 	ann, sec := s.another("Ann Auditor", "auditor"), s.another("Sid Setter", "security_admin")
 	sessions, err := s.desk.Sessions(t.Context(), s.Organisation.ID)
 	must(t, err)
-	form := url.Values{"session": {sessions[0].ID.String()}, "reason": {reason}}
+	own := s.principal().ID() // whose session has another id after the factor
+	form := url.Values{"admin": {own.String()}, "address": {sessions[0].Address}, "reason": {reason}}
 	for who, want := range map[*site]string{s: ">127.0.0.1<", ann: ">127.0.0.0/24<"} {
-		who.expect(http.StatusOK, "GET", "/access/address?session="+form.Get("session"), nil)
+		who.expect(http.StatusOK, "GET", "/access/address?"+form.Encode(), nil)
 		who.expect(http.StatusBadRequest, "POST", "/access/address", with(form, "reason", "why"))
 		page := who.do(http.StatusOK, "/access/address", form)
 		if !strings.Contains(page, want) {
@@ -465,16 +489,12 @@ func TestTheAddressOfASignInIsShownForAReasonAndOnRecord(t *testing.T) {
 		if e.Kind != audit.Disclosure || e.Subject.Kind != "admin" || !slices.Equal(e.Fields, []string{"admin_address"}) || e.Facts["reason.id"] == "" {
 			t.Errorf("the record: %+v", e)
 		}
-		form.Set("session", (func() string { // the token changed, and with it the session
-			all, err := s.desk.Sessions(t.Context(), s.Organisation.ID)
-			must(t, err)
-			return all[0].ID.String()
-		})())
 	}
 	if _, page := sec.expect(http.StatusForbidden, "POST", "/access/address", form); strings.Contains(page, "One more code") || strings.Contains(page, ">127.0.0") {
 		t.Errorf("whoever sets the allowlist is shown addresses:\n%s", page)
 	}
-	sec.expect(http.StatusNotFound, "POST", "/access/address", with(form, "session", uuid.NewString()))
+	sec.expect(http.StatusNotFound, "POST", "/access/address", with(form, "address", "aaaaaaaaaaaaaaaa"))
+	sec.expect(http.StatusNotFound, "POST", "/access/address", with(form, "admin", uuid.NewString()))
 	var n int
 	must(t, s.DB.Superuser(t).QueryRow(t.Context(), "select count(*) from euii.value where field = 'admin_address' and position('127.0.0.1' in encode(ciphertext, 'escape')) = 0").Scan(&n))
 	if n != 3 {

@@ -165,9 +165,10 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.find("", "link", a.happened()).click()
 	a.shows("#drawer", a.words.happened)
 	look(a.tab, "event beside the events")
-	for _, path := range []string{"/approvals", "/allowlist", "/access"} {
+	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/reviews", "/policy/activation"} {
 		a.goTo(s.Console + path)
-		look(a.tab, strings.TrimPrefix(path, "/"))
+		eval[bool](a.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
+		look(a.tab, strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", " "))
 	}
 	a.goTo(s.Console + "/events")
 	a.press(".side", "link", a.words.live)

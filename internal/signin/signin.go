@@ -72,11 +72,18 @@ func newToken() (token string, hash []byte) {
 
 // seal is the keyed reference of what a row of the console says, which nobody can make who has only the database.
 func (d *Desk) seal(ctx context.Context, organisation uuid.UUID, parts ...string) (string, error) {
-	return d.cfg.Gate.ReferenceText(ctx, organisation, "seal", strings.Join(parts, "\x00"))
+	return d.cfg.Gate.ReferenceText(ctx, organisation, sealed, strings.Join(parts, "\x00"))
+}
+
+// sealed is the kind of a reference that is a seal.
+const sealed = "seal"
+
+func adminSays(admin uuid.UUID, roles []string) string {
+	return strings.Join([]string{"admin", admin.String(), strings.Join(roles, ",")}, "\x00")
 }
 
 func (d *Desk) adminSeal(ctx context.Context, organisation, admin uuid.UUID, roles []string) (string, error) {
-	return d.seal(ctx, organisation, "admin", admin.String(), strings.Join(roles, ","))
+	return d.cfg.Gate.ReferenceText(ctx, organisation, sealed, adminSays(admin, roles))
 }
 
 func tokenHash(token string) []byte {
@@ -363,8 +370,12 @@ func (d *Desk) open(ctx context.Context, from ipallow.Admission, admin uuid.UUID
 	return token, nil
 }
 
+func (s session) says(token string) string {
+	return strings.Join([]string{"session", token, s.id.String(), s.admin.String(), s.stage, s.address, s.steppedFor, s.steppedBy}, "\x00")
+}
+
 func (d *Desk) sessionSeal(ctx context.Context, s session, token string) (string, error) {
-	return d.seal(ctx, s.organisation(), "session", token, s.id.String(), s.admin.String(), s.stage, s.address, s.steppedFor, s.steppedBy)
+	return d.cfg.Gate.ReferenceText(ctx, s.organisation(), sealed, s.says(token))
 }
 
 func (d *Desk) addressRef(ctx context.Context, from ipallow.Admission) (string, error) {
@@ -382,6 +393,14 @@ type session struct {
 
 	address               string // reference
 	steppedFor, steppedBy string
+	news                  News
+}
+
+// News says whether there is something to be told to whoever has a session, as the session was found.
+type News struct {
+	Emergencies bool // a consent to see somebody is in force
+	Networks    bool // a change of the allowlist is on trial, or came from the host
+	Notices     bool // of his own account
 }
 
 func (s session) organisation() uuid.UUID {
@@ -391,7 +410,7 @@ func (s session) organisation() uuid.UUID {
 	return s.from.Organisation()
 }
 
-const sqlResume = `select organisation_id, session_id, admin_id, stage, address_ref, roles, seal, admin_seal, stepped_for, stepped_by
+const sqlResume = `select organisation_id, session_id, admin_id, stage, address_ref, roles, seal, admin_seal, stepped_for, stepped_by, emergencies, networks, notices
 	from access.resume_session($1) where session_id is not null`
 
 // resume finds a living session. One that is presented from another address than its own, or from one that is not on
@@ -401,7 +420,8 @@ func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from 
 	var s session
 	var seal string
 	var adminSeal *string
-	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy)
+	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy,
+		&s.news.Emergencies, &s.news.Networks, &s.news.Notices)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s, ErrNoSession
@@ -426,30 +446,22 @@ func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from 
 
 // suspect says what is wrong with a session, if anything is.
 func (d *Desk) suspect(ctx context.Context, s *session, admissions []ipallow.Admission, token, seal string, adminSeal *string) (why string, err error) {
-	want, err := d.sessionSeal(ctx, *s, token)
-	if err != nil {
-		return "", err
-	}
-	if seal != want {
-		return "not_opened_here", nil
-	}
-	if adminSeal != nil {
-		if want, err = d.adminSeal(ctx, s.of, s.admin, s.roles); err != nil {
-			return "", err
-		}
-		if *adminSeal != want {
-			return "roles_not_given_here", nil
-		}
-	}
 	var ok bool
-	if s.from, ok = admitted(admissions, s.of); !ok {
-		return "address_not_admitted", nil
-	}
-	here, err := d.addressRef(ctx, s.from)
-	if err != nil || here == s.address {
+	s.from, ok = admitted(admissions, s.of)
+	want, err := d.cfg.Gate.ReferenceTexts(ctx, s.of, [2]string{sealed, s.says(token)}, [2]string{sealed, adminSays(s.admin, s.roles)}, [2]string{"address", s.from.Address().String()})
+	switch {
+	case err != nil:
 		return "", err
+	case seal != want[0]:
+		return "not_opened_here", nil
+	case adminSeal != nil && *adminSeal != want[1]:
+		return "roles_not_given_here", nil
+	case !ok:
+		return "address_not_admitted", nil
+	case s.address != want[2]:
+		return "another_address", nil
 	}
-	return "another_address", nil
+	return "", nil
 }
 
 const sqlEndSession = "select access.end_session($1, $2)"
@@ -548,19 +560,25 @@ func (d *Desk) refused(ctx context.Context, s session, action string) error {
 
 // Resume gives who is signed in under a token.
 func (d *Desk) Resume(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token string) (principal.Admin, error) {
+	admin, _, err := d.ResumeWithNews(ctx, admissions, from, token)
+	return admin, err
+}
+
+// ResumeWithNews is Resume that says also whether there is something to be told.
+func (d *Desk) ResumeWithNews(ctx context.Context, admissions []ipallow.Admission, from netip.Addr, token string) (principal.Admin, News, error) {
 	s, err := d.resume(ctx, admissions, from, token)
 	if err != nil {
-		return principal.Admin{}, err
+		return principal.Admin{}, News{}, err
 	}
 	proof, fresh, err := d.codes.Recall(ctx, tokenHash(token))
 	if err != nil {
-		return principal.Admin{}, err
+		return principal.Admin{}, News{}, err
 	}
 	admin, err := principal.NewAdmin(s.from.Organisation(), s.admin, s.roles, proof, s.from, d.cfg.Now())
 	if err != nil { // such as while the code is still owed
-		return principal.Admin{}, fmt.Errorf("%w: %w", ErrNoSession, err)
+		return principal.Admin{}, News{}, fmt.Errorf("%w: %w", ErrNoSession, err)
 	}
-	return admin.SteppedUp(fresh), nil
+	return admin.SteppedUp(fresh), s.news, nil
 }
 
 // SignOut ends a session.
