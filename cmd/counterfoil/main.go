@@ -72,6 +72,16 @@ type cli struct {
 		RotateKey   auditRotateKeyCmd   `cmd:"" help:"Replace the key that signs checkpoints; for a time both sign."`
 		Recover     auditRecoverCmd     `cmd:"" help:"Begin the log anew after it was found not to continue what was published of it; takes two operators."`
 	} `cmd:"" help:"The append-only log."`
+	Alerts struct {
+		List  alertsListCmd  `cmd:"" help:"List what the rules found. Looking is recorded too."`
+		Check alertsCheckCmd `cmd:"" help:"Hold the rules against the logs now."`
+		Ack   alertsAckCmd   `cmd:"" help:"Acknowledge alerts, with a note."`
+		Rules struct {
+			List alertsRulesListCmd `cmd:"" help:"List the rules, in words."`
+			Add  alertsRulesAddCmd  `cmd:"" help:"Make a rule out of a search: so many records within a time."`
+		} `cmd:"" help:"The rules by which alerts are raised."`
+		Silence alertsSilenceCmd `cmd:"" help:"Let nobody be told of a rule's alerts for a time."`
+	} `cmd:"" help:"Alerts: what the rules of an organisation found in its log."`
 	Egress struct {
 		List egressListCmd `cmd:"" help:"List where the service connects to, for what, and what it refused. Looking is recorded too."`
 	} `cmd:"" help:"Connections out of the service."`

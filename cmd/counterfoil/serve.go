@@ -294,7 +294,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 	}
 	admins, err := console.New(console.Config{
 		Desk: s.heart.desk, Gate: s.heart.gate, Log: s.heart.log, URL: c.ConsoleURL, Logger: s.logger, Now: time.Now,
-		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, MadeUp: madeUp,
+		Publishers: s.heart.publishers, Outside: s.heart.outside(), Policy: s.heart.policies.engine, Egress: s.heart.store.Egress, Alerts: watch, MadeUp: madeUp,
 		Address:    func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		Through:    func(r *http.Request) []netip.Addr { return web.Proxies(r, c.TrustedProxies) },
 		Activation: console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},

@@ -257,7 +257,7 @@ func TestEachRuleFindsWhatItIsForAndSaysWhy(t *testing.T) {
 			r.Terms = alerts.Terms{Filter: "action:widget.create,widget.remove", AtLeast: 2, Minutes: 5}
 		}, func() []audit.Entry {
 			return []audit.Entry{{Kind: audit.Administration, Action: "widget.create", Actor: admin}, shown(agent, visitor), {Kind: audit.Administration, Action: "widget.remove", Actor: admin}}
-		}, []int{0, 2}, "2 records within 5 minutes answer the search action:widget.create,widget.remove; the rule begins at 2", "2 enregistrements en 5 minutes"},
+		}, []int{0, 2}, "answer the search action:widget.create,widget.remove within 5 minutes: 2; the rule begins at 2", "en 5 minutes : 2 ;"},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
@@ -325,7 +325,7 @@ func TestVolumeIsComparedWithHisOwnHours(t *testing.T) {
 	if len(found) != 1 || found[0].Numbers.N != 6 {
 		t.Fatalf("%+v", found)
 	}
-	says(t, found[0], "6 people within one hour; in 99 of 100 of his 1 hours of the 30 days before it were 5 at most, and the rule begins at 6", "il y en avait 5 au plus, et la règle commence à 6")
+	says(t, found[0], "6 people within one hour; in 99 of 100 of his hours of the 30 days before (1 are known) it were 5 at most, and the rule begins at 6", "il y en avait 5 au plus, et la règle commence à 6")
 }
 
 // The same cause makes one alert, whichever node comes there and wherever one breaks off, and each stands in the log.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,19 @@ type Receiver struct {
 	Removed *time.Time
 
 	secret []byte
+}
+
+// Hint is the receiver as lists show him: without what stands before the host of a mailbox, and after that of an address.
+func (r Receiver) Hint() string {
+	if name, host, ok := strings.Cut(r.Target, "@"); r.Kind == Email && ok {
+		_, first := utf8.DecodeRuneInString(name)
+		return name[:first] + "…@" + host
+	}
+	u, err := url.Parse(r.Target)
+	if err != nil {
+		return "…"
+	}
+	return u.Scheme + "://" + u.Host + "/…"
 }
 
 // Message is one about alerts, with what became of it.

@@ -239,8 +239,8 @@ func (w *Watch) Check(ctx context.Context, organisation uuid.UUID, r Rule) (Rule
 			return r, err
 		}
 		r.Terms.Filter = sought.String()
-		n := utf8.RuneCountInString(r.Label)
-		if r.Label = strings.TrimSpace(r.Label); n < 1 || n > 60 || !utf8.ValidString(r.Label) || strings.ContainsFunc(r.Label, unicode.IsControl) {
+		r.Label = strings.TrimSpace(r.Label)
+		if n := utf8.RuneCountInString(r.Label); n < 1 || n > 60 || !utf8.ValidString(r.Label) || strings.ContainsFunc(r.Label, unicode.IsControl) {
 			return r, ErrTerms
 		}
 	}

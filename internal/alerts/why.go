@@ -79,13 +79,16 @@ func Describe(lang string, r Rule) string {
 	case NoChat:
 		text = say("Somebody is shown a person while no conversation with him waits or is open.", "Quelqu’un voit une personne sans conversation en attente ni ouverte avec elle.")
 	case Canary:
+		if len(t.Subjects) == 0 {
+			return say("Nobody is planted yet: name people who do not exist, and whoever asks for one of them is found.", "Personne n’est encore placé : nommez des personnes qui n’existent pas, et qui en demande une est trouvé.")
+		}
 		text = say("A record, allowed or denied, is about one of %d planted people, who do not exist.", "Un enregistrement, permis ou refusé, porte sur une des %d personnes témoins, qui n’existent pas.", len(t.Subjects))
 	case BreakGlass:
 		text = say("Somebody was shown a person in an emergency to which a second person consented.", "Quelqu’un a vu une personne dans une urgence acceptée par une seconde personne.")
 	case Denials:
 		text = say("Policy refuses the same actor at least %d times within %d minutes.", "La politique refuse le même acteur au moins %d fois en %d minutes.", t.AtLeast, t.Minutes)
 	case Count:
-		text = say("At least %d records within %d minutes answer the search %s", "Au moins %d enregistrements en %d minutes répondent à la recherche %s", t.AtLeast, t.Minutes, t.Filter)
+		text = say("Records that answer the search %s within %d minutes: at least %d.", "Enregistrements qui répondent à la recherche %s en %d minutes : au moins %d.", t.Filter, t.Minutes, t.AtLeast)
 	}
 	if Needs(r.Kind, "actors") {
 		text += say(" About: %s.", " Concerne : %s.", among(lang, t.Actors))
@@ -105,8 +108,8 @@ func (a Alert) Why(lang string) string {
 		if n.Hours == 0 {
 			return say("%s was shown %d people within one hour; he was shown nobody in the 30 days before, and the rule begins at %d.", "%s a vu %d personnes en une heure ; il n’en avait vu aucune les 30 jours d’avant, et la règle commence à %d.", who, n.N, n.Limit)
 		}
-		return say("%s was shown %d people within one hour; in 99 of 100 of his %d hours of the 30 days before it were %d at most, and the rule begins at %d.",
-			"%s a vu %d personnes en une heure ; dans 99 de 100 de ses %d heures des 30 jours d’avant, il y en avait %d au plus, et la règle commence à %d.", who, n.N, n.Hours, n.Usual, n.Limit)
+		return say("%s was shown %d people within one hour; in 99 of 100 of his hours of the 30 days before (%d are known) it were %d at most, and the rule begins at %d.",
+			"%s a vu %d personnes en une heure ; dans 99 de 100 de ses heures des 30 jours d’avant (%d sont connues), il y en avait %d au plus, et la règle commence à %d.", who, n.N, n.Hours, n.Usual, n.Limit)
 	case OffHours:
 		return say("%s was shown %s at %s (%s); the hours of work are %s to %s.", "%s a vu %s le %s (%s) ; les heures de travail sont de %s à %s.", who, whom, n.Local, t.Zone, t.From, t.To)
 	case NewAddress:
@@ -122,7 +125,7 @@ func (a Alert) Why(lang string) string {
 	case Denials:
 		return say("Policy refused %s %d times within %d minutes; the rule begins at %d.", "La politique a refusé %s %d fois en %d minutes ; la règle commence à %d.", who, n.N, t.Minutes, n.Limit)
 	case Count:
-		return say("%d records within %d minutes answer the search %s; the rule begins at %d.", "%d enregistrements en %d minutes répondent à la recherche %s ; la règle commence à %d.", n.N, t.Minutes, t.Filter, n.Limit)
+		return say("Records that answer the search %s within %d minutes: %d; the rule begins at %d.", "Enregistrements qui répondent à la recherche %s en %d minutes : %d ; la règle commence à %d.", t.Filter, t.Minutes, n.N, n.Limit)
 	}
 	return ""
 }

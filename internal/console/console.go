@@ -29,6 +29,7 @@ import (
 	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -52,6 +53,7 @@ type Config struct {
 	Publishers publish.Publishers // what is known of the logs outside the database
 	Outside    Outside
 	Policy     *policy.Engine // which the gate asks
+	Alerts     *alerts.Watch
 
 	Activation Activation
 	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
@@ -148,6 +150,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.controlRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
+	s.alertRoutes(r)
 	s.peopleRoutes(r)
 	r.NotFound(s.door(func(w http.ResponseWriter, _ *http.Request, v visit) {
 		s.message(w, v, http.StatusNotFound, "notFound")
@@ -213,6 +216,7 @@ type visit struct {
 	lang       string
 	theme      string   // light or dark; empty is what the system has
 	banners    []banner // of who is signed in
+	alerts     int      // that nobody has acknowledged
 }
 
 func (s *Server) visit(r *http.Request) visit {
@@ -290,6 +294,10 @@ func (s *Server) signedIn(next func(http.ResponseWriter, *http.Request, visit, p
 				s.trouble(w, r, v, err)
 				return
 			}
+			if v.alerts, err = s.cfg.Alerts.Unseen(r.Context(), admin.Organisation()); err != nil {
+				s.trouble(w, r, v, err)
+				return
+			}
 			next(w, r, v, admin)
 		}
 	})
@@ -364,6 +372,7 @@ type view struct {
 	Handle             string       // who is signed in; empty when nobody is
 	Inline             template.CSS // in place of the style sheet
 	Banners            []banner
+	Alerts             int // that nobody has acknowledged
 	Page               any
 }
 
@@ -377,6 +386,7 @@ var sections = []section{
 	{"/", "overview"},
 	{"/events", "events"},
 	{"/live", "live"},
+	{"/alerts", "alerts"},
 	{"/people", "people"},
 	{"/who", "who"},
 	{"/policy", "policyTitle"},
@@ -487,7 +497,8 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls"}
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls",
+	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
@@ -506,7 +517,7 @@ func title(lang, name string, page any) string {
 // renderAs makes a whole page before it sends any of it.
 func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name string, page any, as view) {
 	if as.Handle != "" {
-		as.Banners = v.banners
+		as.Banners, as.Alerts = v.banners, v.alerts
 	}
 	as.Lang, as.Theme, as.Page, as.Nonce, as.Title = v.lang, v.theme, page, rand.Text(), title(v.lang, name, page)
 	as.Style, as.SetUp = "/assets/"+s.assets.style.name, "/assets/"+s.assets.setUp.name

@@ -30,8 +30,10 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/console"
 	"counterfoil/internal/control"
+	"counterfoil/internal/egress"
 	"counterfoil/internal/pg/pgtest"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/relay/relaytest"
@@ -52,6 +54,7 @@ type site struct {
 	*relaytest.World
 	t       *testing.T
 	desk    *signin.Desk
+	watch   *alerts.Watch
 	server  *console.Server
 	routes  chi.Routes
 	handler http.Handler
@@ -77,8 +80,13 @@ func newSite(t *testing.T, address string) *site {
 	s.outside = publish.Publishers{publish.New(publish.Config{
 		Log: s.Log, To: publish.Directory(t.TempDir()), Interval: time.Second, MaxAge: time.Minute, Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})}
+	s.watch, err = alerts.New(alerts.Config{
+		Pool: s.Pool, Gate: s.Gate, Log: s.Log, Ring: s.Ring, Egress: egress.New(), URL: address, Logger: slog.New(slog.DiscardHandler), Now: s.now,
+		Wrap: func(next http.RoundTripper) http.RoundTripper { return next }, Ask: func(context.Context, string, uuid.UUID, uuid.UUID) error { return nil },
+	})
+	must(t, err)
 	c, err := console.New(console.Config{
-		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress,
+		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress, Alerts: s.watch,
 		Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
 		Store: s.Store, People: subject.Desk{Gate: s.Gate, Log: s.Log, Now: s.now}, Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate),

@@ -12,6 +12,7 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/access"
+	"counterfoil/internal/alerts"
 	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -33,6 +34,7 @@ type overviewPage struct {
 	Rules    []share // by which most was denied
 	Heat     heat
 	Denials  []day
+	Alerts   []shownAlert // the newest that nobody has acknowledged
 	Origin   string
 	Size     string
 	Last     time.Time // of the newest record; the checkpoint covers it
@@ -147,6 +149,12 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v visit, admin
 	page := overviewPage{Origin: head.Origin, Size: number64(v.lang, int64(head.Size)), Days: overviewDays}
 	if err == nil {
 		err = s.sum(r.Context(), v.lang, admin, head, &page)
+	}
+	if err == nil {
+		var open []alerts.Alert
+		if open, err = s.cfg.Alerts.List(r.Context(), admin.Organisation(), alerts.Open, 3); err == nil {
+			page.Alerts, err = s.shownAlerts(r, v, admin, open)
+		}
 	}
 	if err == nil {
 		page.Review, err = s.accessReviewReminder(r, v.lang, admin)

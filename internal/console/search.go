@@ -47,7 +47,8 @@ type search struct {
 
 // readings are the acts by which people look at the log. They are many and say little to whoever looks for disclosures, so they are hidden
 // where nobody asks for acts or for what somebody did; how many are hidden is always said.
-var readings = []string{"console.overview", "console.events", "console.event", "console.live", "console.people", "console.person", "console.who", "audit.list", "api.records", "api.record", "api.counts", "api.checkpoint", "api.searches"}
+var readings = []string{"console.overview", "console.events", "console.event", "console.live", "console.people", "console.person", "console.who", "audit.list", "api.records", "api.record", "api.counts", "api.checkpoint", "api.searches",
+	"console.alerts", "console.alert", "console.rules", "console.rule", "console.receivers", "console.egress", "alert.watch"}
 
 // seek reads the filter of a request. What is wrong with it is a *filter.Error.
 func (s *Server) seek(r *http.Request, who principal.Principal) (found search, err error) {

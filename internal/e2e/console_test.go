@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
@@ -165,10 +166,23 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	a.find("", "link", a.happened()).click()
 	a.shows("#drawer", a.words.happened)
 	look(a.tab, "event beside the events")
-	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/reviews", "/policy/activation"} {
+	// An alert: the rules have seen the log up to here, and then a rule is made that finds the next thing that somebody does on the host.
+	a.goTo(s.Console + "/alerts")
+	look(a.tab, "alerts, none")
+	s.run("counterfoil", "alerts", "rules", "add", "--name", "The host", "--search", "action:admin.unlock")
+	s.run("counterfoil", "alerts", "check")
+	s.run("counterfoil", "admin", "unlock")
+	s.run("counterfoil", "alerts", "check")
+	a.goTo(s.Console + "/alerts")
+	a.shows(".side .badge", "1")
+	look(a.tab, "alerts")
+	eval[bool](a.tab, `document.querySelector(".found h2 a").click() ?? true`)
+	a.shows("main", "action:admin.unlock")
+	look(a.tab, "alert")
+	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/reviews", "/policy/activation", "/alerts/rules", "/alerts/rule", "/alerts/receivers", "/egress", "/"} {
 		a.goTo(s.Console + path)
 		eval[bool](a.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
-		look(a.tab, strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", " "))
+		look(a.tab, cmp.Or(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", " "), "overview with an alert"))
 	}
 	a.goTo(s.Console + "/events")
 	a.press(".side", "link", a.words.live)
@@ -466,6 +480,13 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	a.tab.key(enter)
 	a.shows("#drawer", "Signed in")
 	a.tab.key(escape)
+	a.tab.key(letter("e"))
+	if at := a.focused(); at != "link Table (CSV)" {
+		t.Errorf("e goes to %q", at)
+	}
+	a.tab.key(letter("g"))
+	a.tab.key(letter("s"))
+	a.shows("h1", a.words.people)
 	eval[bool](a.tab, `document.querySelector("[data-set=keys][data-to=off]").click() ?? true`)
 	a.tab.key(letter("?"))
 	if eval[bool](a.tab, `document.querySelector("#help").open`) {
