@@ -123,13 +123,13 @@ func (c retentionSetCmd) Run(a *app) error {
 	if c.Class != control.Backup && !slices.Contains(control.Classes(), c.Class) {
 		return usageError{"there is no such class: it is one of transcript, visitor, agent, conversation, session, reason and backup"}
 	}
-	effective := time.Now()
+	var effective time.Time // at once
 	if c.From != "" {
 		at, err := time.Parse(time.DateOnly, c.From)
 		if err != nil {
 			return usageError{"--from is a day such as 2027-01-31"}
 		}
-		if at.Before(effective.Add(-24 * time.Hour)) {
+		if at.Before(time.Now().Add(-24 * time.Hour)) {
 			return usageError{"--from is a day to come, or today"}
 		}
 		effective = at

@@ -300,6 +300,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		Activation: console.Activation{Current: func() policy.Signed { return *s.heart.policies.current.Load() }, Proposed: s.heart.policies.proposed},
 		Scene:      conversations.Scene,
 		Store:      s.heart.store, People: people, Control: s.heart.control,
+		Enqueue: func(ctx context.Context, organisation, erasure uuid.UUID) error {
+			return work.Enqueue(ctx, jobErasure, organisation, erasure)
+		},
 		OrganisationName: func(ctx context.Context, id uuid.UUID) (string, error) {
 			o, err := conversations.Organisation(ctx, id)
 			return o.Name, err

@@ -1,6 +1,7 @@
 package bot_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -29,9 +30,11 @@ import (
 	"counterfoil/internal/bot"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/pg/pgtest"
+	"counterfoil/internal/principal"
 	"counterfoil/internal/relay"
 	"counterfoil/internal/relay/relaytest"
 	"counterfoil/internal/standin"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/teams"
 	"counterfoil/internal/telemetry"
 )
@@ -112,11 +115,14 @@ func openOffice(t *testing.T, o relaytest.Options) *office {
 	r := of.Readers
 	b := bot.New(bot.Config{
 		Cloud: cloud, Verifier: verifier, Client: client, Store: of.Store, Relay: of.Relay, Tenants: tenants, Logger: logger, Now: time.Now,
-		VisitorToAgent: r.VisitorToAgent, JoinerToChannel: r.JoinerToChannel, FirstLine: r.FirstLineToChannel, ForAgent: r.ConversationForAgent,
+		VisitorToAgent: r.VisitorToAgent, JoinerToChannel: r.JoinerToChannel, FirstLine: r.FirstLineToChannel, ForAgent: r.ConversationForAgent, Own: r.OwnAgent,
+		People: subject.Desk{Gate: of.Gate, Log: of.Log, Now: time.Now}, PublicURL: product.URL,
 	})
 	router := chi.NewRouter()
 	router.Use(telemetry.Requests(logger, tracer))
 	router.Post("/teams/messages", b.ServeHTTP)
+	router.Get("/your-data/{token}", b.ShowDownload)
+	router.Post("/your-data/{token}", b.Download)
 	handler = router
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -583,5 +589,104 @@ func TestAnAgentReadsAndAcceptsTheNoticeBeforeAnythingIsShownToHim(t *testing.T)
 	of.card(t, card.ID, "Amélie Dubois")
 	if n := count(of.Entries(t), "notice.accept"); n != 2 {
 		t.Errorf("%d acceptances are on record, want the visitor's and hers", n)
+	}
+}
+
+func TestMyDataCountsWhatWasShownAndLinksToTheFileOnce(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	session, card := of.writes(t, "Hello there")
+	of.click(t, "amelie", card, "join", nil)
+	of.chat(t, "amelie", "Vera Visitor")
+	of.says(t, session) // the visitor is shown her name
+	if _, err := of.teams.Say(t.Context(), "amelie", "my data"); err != nil {
+		t.Fatal(err)
+	}
+	of.chat(t, "amelie", "/your-data/")
+	posts := of.teams.Chat("amelie")
+	text := posts[len(posts)-1].Text
+	if !strings.Contains(text, "Show the visitor who answers him") || strings.Contains(text, "Amélie") || strings.Contains(text, "Vera") {
+		t.Errorf("she reads %q", text)
+	}
+	link := text[strings.LastIndex(text, "http"):]
+	for range 2 { // what scans links does not use it up
+		resp, err := http.Get(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || !strings.Contains(string(b), `<form method="post">`) || resp.Header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("the link shows %d %s", resp.StatusCode, b)
+		}
+	}
+	resp, err := http.Post(link, "application/x-www-form-urlencoded", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the file is %d (%v)", resp.StatusCode, err)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	files := make(map[string][]byte)
+	for _, f := range z.File {
+		in, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[f.Name], _ = io.ReadAll(in)
+		in.Close()
+		names = append(names, f.Name)
+	}
+	if len(names) != 5 || !bytes.Contains(files["your-data.json"], []byte("Amélie Dubois")) || !bytes.Contains(files["your-data.html"], []byte("Amélie Dubois")) || bytes.Contains(b, []byte("Vera")) || !json.Valid(files["your-data.json"]) {
+		t.Errorf("the file holds %v", names)
+	}
+	proof, err := audit.ParseProof(files[names[4]])
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := audit.NewKey(make([]byte, 32)) // that of relaytest
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := key.For(of.Organisation.Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proof.Verify(files[names[3]], signer.Verifier()); err != nil {
+		t.Errorf("the proof does not hold: %v", err)
+	}
+	again, err := http.Post(link, "application/x-www-form-urlencoded", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Body.Close()
+	if again.StatusCode != http.StatusNotFound {
+		t.Errorf("the link worked twice: %d", again.StatusCode)
+	}
+	if n := count(of.Entries(t), "my_own_data"); n != 1 {
+		t.Errorf("%d records say that she was given her data", n)
+	}
+}
+
+func TestARestrictedVisitorIsShownToAgentsAsRestricted(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	session, card := of.writes(t, "Hello there")
+	who := principal.NewVisitor(of.Organisation.ID, session.Visitor)
+	if err := of.Gate.Restrict(t.Context(), who, of.Organisation.ID, "visitor", session.Visitor, true, nil); err != nil {
+		t.Fatal(err)
+	}
+	of.click(t, "amelie", card, "join", nil)
+	of.chat(t, "amelie", "use restricted by the visitor")
+	of.chat(t, "amelie", "his message is shown to nobody")
+	for _, p := range of.teams.Chat("amelie") {
+		if has(p, "Vera") || has(p, "Hello there") {
+			t.Error("the agent is shown what is restricted")
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -224,7 +225,7 @@ func (b *Bot) keep(ctx context.Context, f func(context.Context) error) error {
 
 func (b *Bot) waitingCard(ctx context.Context, o chat.Organisation, scene access.Scene, channel string) (teams.Card, error) {
 	line, err := b.FirstLine.Read(ctx, principal.NewChannel(o.ID, channel), scene)
-	if err != nil {
+	if err != nil && !restricted(err) {
 		return teams.Card{}, err
 	}
 	return teams.WaitingCard(teams.Language(o.Language), teams.Waiting{
@@ -363,6 +364,9 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 	switch d.Kind {
 	case "intro":
 		visitor, err := b.VisitorToAgent.Read(ctx, who, scene, c.Visitor, c.ID)
+		if restricted(err) {
+			return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{Conversation: c.ID.String(), Handle: c.Handle, Name: w.restricted})}, nil
+		}
 		if err != nil {
 			return teams.Message{}, err
 		}
@@ -372,6 +376,9 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 		})}, nil
 	case "say":
 		messages, err := b.follow(agent.ID, c.ID, who).Read(ctx, scene, d.Seq-1, 1)
+		if restricted(err) {
+			return teams.Message{Text: c.Handle + ": " + w.restrictedSay}, nil
+		}
 		if err != nil {
 			return teams.Message{}, err
 		}
@@ -396,6 +403,12 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 		return teams.Message{Text: c.Handle + ": " + w.left}, nil
 	}
 	return teams.Message{}, nil
+}
+
+// restricted reports whether something is not shown because the person restricted what is done with his data.
+func restricted(err error) bool {
+	var denied access.DeniedError
+	return errors.As(err, &denied) && slices.Contains(denied.Reasons, "restricted")
 }
 
 // maxFollowing bounds what is remembered of conversations in progress; forgetting one costs a further record.

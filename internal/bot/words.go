@@ -4,13 +4,15 @@ package bot
 type words struct {
 	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
 	replied, repeated, visitorEnded, youEnded, left, doubt, switched, help, refused                                         string
-	readFirst, ownData, ownNever, ownPartly, ownLink, ownRestricted                                                         string
+	readFirst, restricted, restrictedSay, ownData, ownNever, ownPartly, ownLink, ownRestricted                              string
 }
 
 func wordsOf(language string) words {
 	if language == "fr" {
 		return words{
 			joined:        "Vous avez rejoint la conversation. Répondez dans votre discussion privée avec ce robot.",
+			restricted:    "utilisation limitée par le visiteur",
+			restrictedSay: "Le visiteur a écrit, mais a limité l'utilisation de ses données : son message n'est montré à personne.",
 			readFirst:     "Lisez d'abord l'information dans votre discussion privée avec ce robot et acceptez-la. La conversation vous est réservée cinq minutes.",
 			ownData:       "Votre nom ou votre e-mail ont été montrés :",
 			ownNever:      "Votre nom et votre e-mail n'ont été montrés à personne.",
@@ -42,6 +44,8 @@ func wordsOf(language string) words {
 	}
 	return words{
 		joined:        "You have joined. Answer in your 1:1 chat with this bot.",
+		restricted:    "use restricted by the visitor",
+		restrictedSay: "The visitor wrote, but has restricted the use of his data: his message is shown to nobody.",
 		readFirst:     "First read the notice in your 1:1 chat with this bot and accept it. The conversation is kept for you for five minutes.",
 		ownData:       "Your name or email was shown:",
 		ownNever:      "Your name and email were shown to nobody.",

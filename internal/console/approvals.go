@@ -81,7 +81,7 @@ func (s *Server) approval(lang string, admin principal.Admin, a access.Approval,
 	out.State, out.Chip = word(lang, "approval_is_"+state), chip
 	out.Approve = out.Open && !out.Mine && slices.Contains(admin.Roles(), "approver")
 	if out.InForce && out.Mine {
-		out.Apply = map[string]string{access.ForAllowlist: "/allowlist/apply", access.ForPolicy: "/policy/choose"}[a.Kind]
+		out.Apply = map[string]string{access.ForAllowlist: "/allowlist/apply", access.ForPolicy: "/policy/choose", access.ForErasure: "/controls/organisation"}[a.Kind]
 	}
 	if act, digest, _ := strings.Cut(a.About, " "); a.Kind == access.ForPolicy {
 		out.About = word(lang, "choice_"+act) + ": " + a.Detail
@@ -237,6 +237,8 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, v visit, admin prin
 			return
 		}
 		a.About, a.Detail = c.About(), c.Revision
+	case access.ForErasure:
+		a.About, a.Detail = wholeOrganisation, word(v.lang, "covers_organisation")
 	default:
 		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
 		return

@@ -30,7 +30,7 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/alerts"
-	custody "counterfoil/internal/control"
+	"counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -58,13 +58,15 @@ type Config struct {
 	Activation Activation
 	Scene      func(context.Context, uuid.UUID, uuid.UUID) (access.Scene, error) // of a conversation, as storage knows it
 
+	Enqueue func(ctx context.Context, organisation, erasure uuid.UUID) error // an erasure that was ordered
+
 	Egress func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) // of an organisation
 
 	MadeUp map[uuid.UUID]uint64 // how many records a log begins with that a try-out made up
 
 	Store            *store.Store  // notices
 	People           subject.Desk  // what people ask about their data
-	Control          *custody.Desk // holds and erasures
+	Control          *control.Desk // holds and erasures
 	OrganisationName func(context.Context, uuid.UUID) (string, error)
 
 	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
@@ -145,6 +147,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.accessRoutes(r)
 	s.tokenRoutes(r)
 	s.togetherRoutes(r)
+	s.controlRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	s.alertRoutes(r)
@@ -394,6 +397,7 @@ var sections = []section{
 	{"/allowlist", "allowlist"},
 	{"/access", "accessTitle"},
 	{"/egress", "egress"},
+	{"/controls", "controls"},
 }
 
 // Sections are what one can go to from here.
@@ -493,7 +497,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress",
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls",
 	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 
 func title(lang, name string, page any) string {

@@ -87,6 +87,7 @@ func newSite(t *testing.T, address string) *site {
 	must(t, err)
 	c, err := console.New(console.Config{
 		Desk: s.desk, Gate: s.Gate, Log: s.Log, URL: address, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: s.now, Publishers: s.outside, Policy: s.policy, Egress: s.Store.Egress, Alerts: s.watch,
+		Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
 		Store: s.Store, People: subject.Desk{Gate: s.Gate, Log: s.Log, Now: s.now}, Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate),
 		OrganisationName: func(context.Context, uuid.UUID) (string, error) { return s.Organisation.Name, nil },

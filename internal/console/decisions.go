@@ -122,14 +122,14 @@ func (s *Server) showPolicy(w http.ResponseWriter, r *http.Request, v visit, adm
 // simulatePage puts a recorded question, changed as one likes, to the policy and the candidate.
 type simulatePage struct {
 	Record   string
-	Controls []control
+	Controls []knob
 	Changed  []string // by name
 	Answers  []answer
 	Problem  string
 }
 
-// control is one thing of a question that can be changed.
-type control struct {
+// knob is one thing of a question that can be changed.
+type knob struct {
 	Kind    string // select, checks, check, number
 	Name    string
 	Label   string
@@ -471,7 +471,7 @@ func summary(form url.Values) []string {
 }
 
 // controls are the form in which a question can be changed.
-func controls(lang string, in policy.Input) []control {
+func controls(lang string, in policy.Input) []knob {
 	form := formOf(in)
 	label := func(name string) string {
 		return cmp.Or(word(lang, "fact_"+name), word(lang, "ask_"+name), name)
@@ -484,30 +484,30 @@ func controls(lang string, in policy.Input) []control {
 		}
 		return cmp.Or(known, word(lang, "ask_"+name+"."+value), value, word(lang, "ask_none"))
 	}
-	choose := func(kind, name string, values []string) control {
-		c := control{Kind: kind, Name: name, Label: label(name)}
+	choose := func(kind, name string, values []string) knob {
+		c := knob{Kind: kind, Name: name, Label: label(name)}
 		for _, v := range values {
 			c.Options = append(c.Options, option{v, text(name, v), slices.Contains(form[name], v)})
 		}
 		return c
 	}
-	purpose := control{Kind: "select", Name: "purpose", Label: label("purpose")}
+	purpose := knob{Kind: "select", Name: "purpose", Label: label("purpose")}
 	for _, p := range policy.Purposes() {
 		purpose.Options = append(purpose.Options, option{string(p), p.Title(lang), p == in.Purpose})
 	}
-	all := []control{purpose}
+	all := []knob{purpose}
 	for _, name := range oneOf {
 		all = append(all, choose("select", name, policy.Values(name)))
 	}
 	all = append(all, choose("select", "actor.organisation", []string{"same", otherOrganisation}), choose("select", "approval.by", []string{"nobody", "somebody", "himself"}))
 	for _, name := range numbers {
-		all = append(all, control{Kind: "number", Name: name, Label: label(name), Value: form.Get(name)})
+		all = append(all, knob{Kind: "number", Name: name, Label: label(name), Value: form.Get(name)})
 	}
 	for _, name := range someOf {
 		all = append(all, choose("checks", name, policy.Values(name)))
 	}
 	for _, name := range truths {
-		all = append(all, control{Kind: "check", Name: name, Label: label(name), On: form.Get(name) != ""})
+		all = append(all, knob{Kind: "check", Name: name, Label: label(name), On: form.Get(name) != ""})
 	}
 	return all
 }

@@ -17,7 +17,7 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/chat"
-	custody "counterfoil/internal/control"
+	"counterfoil/internal/control"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/subject"
 	"counterfoil/policy"
@@ -153,8 +153,8 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request, v visit, admin 
 		page.Steps = append(page.Steps, stepShown{word(v.lang, "step_"+step.Action), handle(v.lang, audit.Party{Kind: kind, Ref: ref}), step.Why, moment(v.lang, step.At)})
 	}
 	if page.Restricted, err = s.cfg.Gate.Restricted(r.Context(), admin.Organisation(), one.SubjectID); err == nil {
-		var kept custody.Report
-		kept, err = s.cfg.Control.Kept(r.Context(), custody.Subject{Organisation: admin.Organisation(), Kind: one.SubjectKind, ID: one.SubjectID})
+		var kept control.Report
+		kept, err = s.cfg.Control.Kept(r.Context(), control.Subject{Organisation: admin.Organisation(), Kind: one.SubjectKind, ID: one.SubjectID})
 		page.Held = len(kept.Holds)
 	}
 	if err != nil {
@@ -239,11 +239,11 @@ func (s *Server) forRequest(w http.ResponseWriter, r *http.Request, v visit, adm
 		err = do(one)
 	}
 	switch {
-	case errors.Is(err, custody.ErrHeld):
+	case errors.Is(err, control.ErrHeld):
 		s.say(w, r, v, admin, http.StatusConflict, "requestHeld")
-	case errors.Is(err, custody.ErrOpen):
+	case errors.Is(err, control.ErrOpen):
 		s.say(w, r, v, admin, http.StatusConflict, "requestTalking")
-	case errors.Is(err, custody.ErrGone):
+	case errors.Is(err, control.ErrGone):
 		s.say(w, r, v, admin, http.StatusGone, "erased")
 	case err != nil:
 		s.failed(w, r, v, admin, purpose, err)
@@ -327,7 +327,7 @@ func (s *Server) eraseAsked(w http.ResponseWriter, r *http.Request, v visit, adm
 		if err != nil {
 			return err
 		}
-		_, err = s.cfg.Control.Erase(r.Context(), admin, custody.Subject{Organisation: admin.Organisation(), Kind: one.SubjectKind, ID: one.SubjectID}, access.Grounds{Justification: why})
+		_, err = s.cfg.Control.Erase(r.Context(), admin, control.Subject{Organisation: admin.Organisation(), Kind: one.SubjectKind, ID: one.SubjectID}, access.Grounds{Justification: why})
 		if err != nil {
 			return err
 		}

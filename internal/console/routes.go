@@ -140,6 +140,12 @@ func Declarations() map[string]Declared {
 		"POST /requests/erase":          {EUII, policy.EraseData, "erasure.order"},
 		"POST /requests/file":           {EUII, policy.AnswerRequest, string(policy.AnswerRequest)},
 
+		"GET /controls":                   {EUII, policy.ReadAuditLog, "console.controls"}, // the reasons of holds
+		"POST /controls/retention":        {References, policy.ControlData, "retention.set"},
+		"POST /controls/hold":             {EUII, policy.ControlData, "hold.place"},
+		"POST /controls/lift":             {EUII, policy.ControlData, "hold.lift"},
+		"POST /controls/erase":            {References, policy.EraseData, "erasure.order"},
+		"POST /controls/organisation":     {References, policy.EraseOrganisation, "erasure.order"},
 		"GET /egress":                     {References, policy.ReadAuditLog, "console.egress"},
 		"GET /access/tokens":              {References, policy.ReadAuditLog, "console.tokens"},
 		"POST /access/tokens":             {Secrets, policy.Administer, "token.make"},

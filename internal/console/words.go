@@ -12,6 +12,7 @@ var moreWords = []map[string][2]string{
 	operationWords,
 	togetherWords,
 	peopleWords,
+	controlWords,
 }
 
 // word gives a text in a language; empty when there is none.

@@ -91,8 +91,13 @@ func (d *Desk) WhatIf(ctx context.Context, organisation uuid.UUID, class string,
 	return c, nil
 }
 
-// SetRetention sets how long an organisation keeps a class from some time on. Policy holds the bounds.
+// SetRetention sets how long an organisation keeps a class from some time on, at once if that is zero. Policy holds the bounds.
 func (d *Desk) SetRetention(ctx context.Context, who principal.Principal, organisation uuid.UUID, class string, days int, effective time.Time, on access.Grounds) error {
+	if effective.IsZero() {
+		if err := d.pool.QueryRow(ctx, "select now()").Scan(&effective); err != nil { // by whose clock it counts
+			return fmt.Errorf("set retention: %w", err)
+		}
+	}
 	act, err := d.gate.Order(ctx, who, access.Order{Organisation: organisation, Purpose: policy.ControlData, Action: ActSetRetention, Retention: policy.Retention{Class: class, Days: days}, On: on,
 		Facts: map[string]string{"retention.effective": effective.UTC().Format(time.RFC3339)}})
 	if err != nil {

@@ -318,3 +318,27 @@ func TestTwoAdministratorsLookAfterWhoSeesWhom(t *testing.T) {
 		t.Error("the events show the name")
 	}
 }
+
+// SEED-ORG-5: a visitor asks for erasure, and a privacy officer sees it with its clock.
+func TestAVisitorAsksAndAPrivacyOfficerHandlesIt(t *testing.T) {
+	t.Parallel()
+	s := newService(t, byName)
+	v := visit(t, s)
+	v.begin("Vera Visitor", "vera@visitor.example", "Please forget me")
+	v.chat.press("", "button", "Your data")
+	v.chat.shows("#own", "What may be done with it")
+	v.picture("your data")
+	v.chat.press("#own", "button", "Ask for erasure")
+	v.chat.press("#own", "button", "Yes")
+	v.chat.shows("#own", "Erasure: open")
+	pia := s.join(t, "Pia Privacy", "privacy_officer")
+	pia.open("/notices")
+	pia.shows("h1", "Notices")
+	pia.seen("notices")
+	pia.open("/requests")
+	pia.shows("main", "days left")
+	pia.seen("requests")
+	pia.press("#main", "link", "Erasure")
+	pia.shows("main", "by the token of his chat")
+	pia.seen("request")
+}

@@ -40,6 +40,17 @@ func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
 		t.Errorf("%d records became %d by two messages and one listing; a message must not make one", before, after)
 	}
 
+	v.chat.press("", "button", "Your data")
+	v.chat.shows("#own", "Introduce the visitor to his agent")
+	v.chat.legible("your data")
+	v.chat.named("your data")
+	v.chat.press("#own", "button", "Restrict")
+	v.chat.shows("#own", "Restricted: it is kept and shown to nobody but you.")
+	v.chat.press("#own", "button", "Allow again")
+	v.chat.shows("#own", "It is shown to whoever answers you.")
+	v.chat.press("#own", "button", "Back to the chat")
+	v.chat.shows("#log", "Torn")
+
 	a.press("#messages", "button", "End")
 	v.chat.shows("#over", "The chat has ended.")
 	if v.chat.text("#write") != "" {
@@ -63,6 +74,7 @@ func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
 		"allow show_joiner_to_channel by channel of agent: agent_display_name":                                 1,
 		"allow introduce_visitor_to_agent by agent of visitor: visitor_display_name visitor_email":             1,
 		"allow converse by agent of conversation: message_body":                                                1,
+		"allow my_own_data by visitor of visitor: visitor_display_name visitor_email":                          3, // each time the page of his data is drawn
 	}
 	for _, what := range slices.Sorted(maps.Keys(want)) {
 		if got[what] != want[what] {

@@ -24,6 +24,7 @@ import (
 	"counterfoil/internal/relay"
 	"counterfoil/internal/relay/relaytest"
 	"counterfoil/internal/stream"
+	"counterfoil/internal/subject"
 	"counterfoil/internal/widget"
 )
 
@@ -45,6 +46,7 @@ func start(t *testing.T) site {
 	s, err := widget.New(widget.Config{
 		Relay: w.Relay, Hub: hub, PublicURL: "https://chat.example", Logger: slog.New(slog.DiscardHandler),
 		Address: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
+		People:  subject.Desk{Gate: w.Gate, Log: w.Log, Now: time.Now}, Own: w.Readers.OwnVisitor, ForVisitor: w.Readers.ConversationForVisitor, Collector: w.Readers.VisitorCollector,
 	})
 	if err != nil {
 		t.Fatal(err)
