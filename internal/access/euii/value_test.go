@@ -40,7 +40,7 @@ func TestFieldsHaveFixedNumbersAndNames(t *testing.T) {
 	// The numbers are part of every ciphertext: a change makes what is stored unreadable.
 	want := []string{
 		1: "agent_display_name", 2: "agent_given_name", 3: "agent_surname", 4: "agent_email",
-		5: "visitor_display_name", 6: "visitor_email", 7: "visitor_phone", 8: "visitor_answers", 9: "message_body",
+		5: "visitor_display_name", 6: "visitor_email", 7: "visitor_phone", 8: "visitor_answers", 9: "message_body", 10: "admin_address",
 	}
 	for number, name := range want {
 		if number == 0 {
@@ -53,12 +53,12 @@ func TestFieldsHaveFixedNumbersAndNames(t *testing.T) {
 			t.Errorf("%s is field %d, %v", name, got, ok)
 		}
 	}
-	for _, name := range []string{"", "field(0)", "field(10)", "Agent_email"} {
+	for _, name := range []string{"", "field(0)", "field(11)", "Agent_email"} {
 		if f, ok := euii.ParseField(name); ok {
 			t.Errorf("%q is field %d", name, f)
 		}
 	}
-	if euii.Field(len(want)).String() != "field(10)" || euii.Field(0).String() != "field(0)" {
+	if euii.Field(len(want)).String() != "field(11)" || euii.Field(0).String() != "field(0)" {
 		t.Error("a field has no line in this test")
 	}
 }
