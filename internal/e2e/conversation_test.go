@@ -144,18 +144,18 @@ func TestAReloadAndACutNetworkLoseNothingAndDoubleNothing(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
-	v.begin("Vera Visitor", "vera@visitor.example", "one")
+	v.begin("Vera Visitor", "vera@visitor.example", "number one")
 	a := work(t, s, amelie)
-	a.join("one")
+	a.join("number one")
 	a.say("two")
-	v.sees("> one", "< two")
+	v.sees("> number one", "< two")
 
 	v.reload()
 	v.open()
-	v.sees("> one", "< two")
+	v.sees("> number one", "< two")
 	v.chat.shows("#agent", amelie.name)
 	v.say("three")
-	v.sees("> one", "< two", "> three")
+	v.sees("> number one", "< two", "> three")
 	v.acknowledged()
 
 	v.trouble = true // the cut is on purpose
@@ -166,10 +166,10 @@ func TestAReloadAndACutNetworkLoseNothingAndDoubleNothing(t *testing.T) {
 	a.say("five")
 	a.delivered()
 	v.say("six")
-	v.sees("> one", "< two", "> three", "> six") // his own line stays with him
+	v.sees("> number one", "< two", "> three", "> six") // his own line stays with him
 	s.cable.mend()
 	v.chat.offline(false)
-	v.sees("> one", "< two", "> three", "< four", "< five", "> six")
+	v.sees("> number one", "< two", "> three", "< four", "< five", "> six")
 	v.acknowledged()
 	a.sees("six")
 	for _, text := range []string{"three", "six"} {

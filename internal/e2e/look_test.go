@@ -291,8 +291,9 @@ func TestTheWidgetCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 }
 
 // The other tests lean on this: that a page which does what it must not is noticed.
+//
+// It asks for a foreign host, which the browser of all tests remembers, so it runs before those that are parallel.
 func TestAPageThatMisbehavesIsNoticed(t *testing.T) {
-	t.Parallel()
 	s := newService(t)
 	p := unwatchedTab(t, "en-GB")
 	p.goTo(s.Website)

@@ -83,11 +83,11 @@ func TestTheChatGoesOnAfterKillNine(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	v := visit(t, s)
-	v.begin("Vera Visitor", "vera@visitor.example", "one")
+	v.begin("Vera Visitor", "vera@visitor.example", "number one")
 	a := work(t, s, amelie)
-	a.join("one")
+	a.join("number one")
 	a.say("two")
-	v.sees("> one", "< two")
+	v.sees("> number one", "< two")
 	v.say("three")
 	v.acknowledged()
 	a.sees("three")
@@ -96,7 +96,7 @@ func TestTheChatGoesOnAfterKillNine(t *testing.T) {
 	s.kill()
 	v.say("four")
 	v.chat.shows("#status", "Connection lost")
-	v.sees("> one", "< two", "> three", "> four")
+	v.sees("> number one", "< two", "> three", "> four")
 
 	s.start()
 	v.acknowledged()
@@ -104,7 +104,7 @@ func TestTheChatGoesOnAfterKillNine(t *testing.T) {
 	// back the next until its lease of a minute ends.
 	eventually(t, "the agent sees what was written meanwhile", time.Minute+soon, func() bool { return a.count("four") == 1 })
 	a.say("five")
-	v.sees("> one", "< two", "> three", "> four", "< five")
+	v.sees("> number one", "< two", "> three", "> four", "< five")
 	v.chat.shows("#agent", amelie.name)
 	if n := a.count("four"); n != 1 {
 		t.Errorf("the agent reads what was written meanwhile %d times", n)
