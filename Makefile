@@ -26,15 +26,16 @@ check: build ## formatting, vet, the house vet tool, strict policy check and the
 	bin/counterfoil policy check
 	bin/counterfoil policy test
 
+# check has vetted everything, so the tests are not vetted again.
 test: ## everything that decides whether a change is good; installs PostgreSQL, Chromium and npm when missing
 	@internal/setup/need.sh postgresql chromium npm
 	@$(MAKE) --no-print-directory check
-	$(GO) test ./...
+	$(GO) test -vet=off -ldflags=-w -timeout 20m ./...
 	@$(MAKE) --no-print-directory e2e
 
 e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium npm
-	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 3 ./...
+	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 4 ./...
 
 test-outside: ## logs, proofs, updates and buckets held against tessera's fsck, torchwood's spicy and litewitness, and versitygw, which it installs
 	@internal/setup/need.sh postgresql ssh sqlite3
@@ -47,7 +48,7 @@ test-playground: build ## against Microsoft's own playground client, installed a
 
 race: ## the tests again under the race detector
 	@internal/setup/need.sh postgresql gcc
-	$(GO) test -race -count=1 ./...
+	$(GO) test -race -vet=off -count=1 -timeout 20m ./...
 
 bench: ## the figures the product promises, each beside its floor in the same run
 	@internal/setup/need.sh postgresql

@@ -246,7 +246,7 @@ begin
     select min(v.created_at) into oldest from chat.visitor v where v.organisation_id = p_organisation and v.erased_at is null;
   when 'session' then
     select count(*) into due from chat.session s where s.organisation_id = p_organisation and s.expires_at < cutoff;
-    select min(s.expires_at) into oldest from chat.session s where s.organisation_id = p_organisation;
+    select min(s.expires_at) into oldest from chat.session s where s.organisation_id = p_organisation and s.expires_at < clock_timestamp();
   when 'reason' then
     select count(*), count(*) filter (where exists (select from control.hold h where h.organisation_id = p_organisation and h.reason_id = r.reason_id and h.lifted_at is null)) into due, held
       from console.reason r where r.organisation_id = p_organisation and r.written_at < cutoff;
