@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
@@ -23,7 +22,6 @@ import (
 	"counterfoil/internal/config"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/pg/cluster"
-	"counterfoil/internal/principal"
 	"counterfoil/policy"
 )
 
@@ -183,18 +181,9 @@ func proveBackup(ctx context.Context, c config.Config, backup string) (logs int,
 }
 
 // recordBackup puts into every log what was done about a backup.
-func (h *heart) recordBackup(ctx context.Context, by func(organisation uuid.UUID) principal.Principal, purpose policy.Purpose, action string, b backed) error {
-	all, err := h.store.Organisations(ctx)
-	if err != nil {
-		return err
-	}
+func (h *heart) recordBackup(ctx context.Context, by actor, purpose policy.Purpose, action string, b backed) error {
 	facts := map[string]string{"backup": b.Name, "bytes": fmt.Sprint(b.Bytes), "logs": fmt.Sprint(b.Logs), "records": fmt.Sprint(b.Records), "seconds": fmt.Sprintf("%.1f", b.Took)}
-	for _, o := range all {
-		if err := h.gate.Act(ctx, by(o.ID), purpose, o.ID, action, facts); err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.actEverywhere(ctx, by, purpose, action, facts)
 }
 
 // What is recorded about backups.
@@ -245,17 +234,7 @@ func (s *service) nightlyBackup(ctx context.Context) {
 	if s.config.BackupDir == "" {
 		return
 	}
-	for {
-		now := time.Now().UTC()
-		next := time.Date(now.Year(), now.Month(), now.Day(), night-1, 0, 0, 0, time.UTC)
-		if !next.After(now) {
-			next = next.AddDate(0, 0, 1)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Until(next)):
-		}
+	nightly(ctx, night-1, func() {
 		b, err := makeBackup(ctx, s.config, s.config.BackupDir, func(string) {})
 		if err == nil {
 			err = s.heart.recordBackup(ctx, keeper, policy.ApplyRetention, backupMade, b)
@@ -266,12 +245,7 @@ func (s *service) nightlyBackup(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.logger.Error("tonight's backup failed; the ones before are kept", "error", err)
 		}
-	}
-}
-
-// keeper is the job that keeps data as long as it is to be kept.
-func keeper(organisation uuid.UUID) principal.Principal {
-	return principal.NewJob(organisation, "retention")
+	})
 }
 
 // thinBackups removes all but the newest. What was erased meanwhile still lies in older ones, as ciphertext without a key.
@@ -335,8 +309,6 @@ func (c backupCreateCmd) Run(a *app) error {
 	}
 	return a.showBackups([]backed{b}, c.JSON)
 }
-
-func asOperator(organisation uuid.UUID) principal.Principal { return operator(organisation) }
 
 func (a *app) showBackups(all []backed, asJSON bool) error {
 	if asJSON {

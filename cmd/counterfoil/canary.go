@@ -133,21 +133,11 @@ const night = 3
 
 // watchCanaries looks for them each night, on every node, since each has files of its own.
 func (s *service) watchCanaries(ctx context.Context) {
-	for {
-		now := time.Now().UTC()
-		next := time.Date(now.Year(), now.Month(), now.Day(), night, now.Nanosecond()%60, 0, 0, time.UTC) // not all nodes at once
-		if !next.After(now) {
-			next = next.AddDate(0, 0, 1)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Until(next)):
-		}
+	nightly(ctx, night, func() {
 		if err := s.scanNow(ctx); err != nil && ctx.Err() == nil {
 			s.logger.Error("could not look for canaries", "error", err)
 		}
-	}
+	})
 }
 
 // scanNow looks for canaries and records the outcome in every log.
@@ -183,20 +173,11 @@ func (s *service) searchTelemetry(ctx context.Context) func(*canary.Search) erro
 }
 
 // recordScan puts into every log what became of a scan.
-func (h *heart) recordScan(ctx context.Context, by func(organisation uuid.UUID) principal.Principal, r canary.Report) error {
-	all, err := h.store.Organisations(ctx)
-	if err != nil {
-		return err
-	}
+func (h *heart) recordScan(ctx context.Context, by actor, r canary.Report) error {
 	facts := map[string]string{
 		"planted": fmt.Sprint(r.Planted), "places": fmt.Sprint(r.Places), "bytes": fmt.Sprint(r.Bytes), "found": fmt.Sprint(len(r.Found)), "unread": fmt.Sprint(len(r.Unread)),
 	}
-	for _, o := range all {
-		if err := h.gate.Act(ctx, by(o.ID), policy.ScanForCanaries, o.ID, "canary.scan", facts); err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.actEverywhere(ctx, by, policy.ScanForCanaries, "canary.scan", facts)
 }
 
 type canaryScanCmd struct {
@@ -233,7 +214,7 @@ func (c canaryScanCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := h.recordScan(a.ctx, func(o uuid.UUID) principal.Principal { return operator(o) }, r); err != nil {
+	if err := h.recordScan(a.ctx, asOperator, r); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -15,6 +15,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"counterfoil/internal/egress"
 	"counterfoil/internal/oplog"
 	"counterfoil/internal/principal"
@@ -150,22 +152,55 @@ func (s *service) keepLines(ctx context.Context) {
 	}
 }
 
-// recordLines puts into every log what became of the operational log's files since the record before.
-func (h *heart) recordLines(ctx context.Context, before, now oplog.Status) error {
+// actor is who does something to every organisation.
+type actor func(organisation uuid.UUID) principal.Principal
+
+// actEverywhere asks policy whether somebody may do something, and records it, in every log.
+func (h *heart) actEverywhere(ctx context.Context, by actor, purpose policy.Purpose, action string, facts map[string]string) error {
 	all, err := h.store.Organisations(ctx)
 	if err != nil {
 		return err
 	}
-	facts := map[string]string{
-		"files": fmt.Sprint(now.Files), "bytes": fmt.Sprint(now.Bytes), "removed": fmt.Sprint(now.Removed - before.Removed),
-		"oldest_seconds": fmt.Sprint(int64(now.Oldest.Seconds())), "failures": fmt.Sprint(now.Failures - before.Failures),
-	}
 	for _, o := range all {
-		if err := h.gate.Act(ctx, principal.NewJob(o.ID, "retention"), policy.ApplyRetention, o.ID, "oplog.kept_short", facts); err != nil {
+		if err := h.gate.Act(ctx, by(o.ID), purpose, o.ID, action, facts); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// asOperator is whoever runs the command.
+func asOperator(organisation uuid.UUID) principal.Principal { return operator(organisation) }
+
+// keeper is the job that keeps data as long as it is to be kept.
+func keeper(organisation uuid.UUID) principal.Principal {
+	return principal.NewJob(organisation, "retention")
+}
+
+// nightly does something at an hour (UTC) of each night until ctx ends.
+func nightly(ctx context.Context, hour int, do func()) {
+	for {
+		now := time.Now().UTC()
+		next := time.Date(now.Year(), now.Month(), now.Day(), hour, now.Nanosecond()%60, 0, 0, time.UTC) // not all nodes at once
+		if !next.After(now) {
+			next = next.AddDate(0, 0, 1)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(next)):
+		}
+		do()
+	}
+}
+
+// recordLines puts into every log what became of the operational log's files since the record before.
+func (h *heart) recordLines(ctx context.Context, before, now oplog.Status) error {
+	facts := map[string]string{
+		"files": fmt.Sprint(now.Files), "bytes": fmt.Sprint(now.Bytes), "removed": fmt.Sprint(now.Removed - before.Removed),
+		"oldest_seconds": fmt.Sprint(int64(now.Oldest.Seconds())), "failures": fmt.Sprint(now.Failures - before.Failures),
+	}
+	return h.actEverywhere(ctx, keeper, policy.ApplyRetention, "oplog.kept_short", facts)
 }
 
 type logsStatusCmd struct {
