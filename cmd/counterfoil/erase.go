@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -10,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"counterfoil/audit"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/control"
 )
@@ -156,12 +153,12 @@ type eraseCertificateCmd struct {
 	Erasure string `arg:"" help:"Which, as counterfoil erase list names it."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
 	Lang    string `help:"en or fr." enum:"en,fr" default:"en"`
-	JSON    bool   `help:"For programs: with the record, its inclusion proof and the signed checkpoint."`
+	JSON    bool   `help:"As a file that proves it: the record, its inclusion proof, the signed checkpoint, and the key."`
 }
 
 // Help is shown below the flags.
 func (eraseCertificateCmd) Help() string {
-	return "The certificate is a record of the log under a signed checkpoint. --json gives all that is needed to check it without us.\n\nExample:\n  counterfoil erase certificate 5f0c… --lang fr"
+	return "The certificate is a record of the log under a signed checkpoint. --json gives all that is needed to check it without us.\n\nExamples:\n  counterfoil erase certificate 5f0c… --lang fr\n  counterfoil erase certificate 5f0c… --json > erasure.json && counterfoil-verify erasure.json --key key.pub"
 }
 
 // Run shows the certificate of an erasure.
@@ -178,15 +175,12 @@ func (c eraseCertificateCmd) Run(a *app) error {
 		if !c.JSON || e.Certificate == nil {
 			return writeCertificate(a, h, o, e, c.Lang)
 		}
-		body, proof, err := h.log.Proof(a.ctx, o.ID, *e.Certificate)
+		file, err := h.log.Certificate(a.ctx, o.ID, *e.Certificate)
 		if err != nil {
 			return err
 		}
-		var text bytes.Buffer
-		if err := audit.WriteProof(&text, proof); err != nil {
-			return err
-		}
-		return a.json(map[string]any{"erasure": e, "record": base64.StdEncoding.EncodeToString(body), "proof": text.String()})
+		_, err = a.stdout.Write(file)
+		return err
 	})
 }
 

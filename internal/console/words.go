@@ -13,6 +13,7 @@ var moreWords = []map[string][2]string{
 	togetherWords,
 	peopleWords,
 	controlWords,
+	erasureWords,
 }
 
 // word gives a text in a language; empty when there is none.
