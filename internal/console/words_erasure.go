@@ -11,5 +11,8 @@ var erasureWords = map[string][2]string{
 	"act_console.certificate": {"Download the certificate of an erasure", "Télécharger l’attestation d’un effacement"},
 	"act_erasure.ask":         {"Ask for the erasure of the organisation", "Demander l’effacement de l’organisation"},
 	"act_erasure.approve":     {"Consent to the erasure of the organisation", "Consentir à l’effacement de l’organisation"},
-	"fact_erasure":            {"Erasure", "Effacement"},
+
+	"rule_erase_organisation.operators": {"Somebody with a shell on the host has the organisation erased, for a written reason, with the consent of another.", "Quelqu’un qui a un accès à l’hôte fait effacer l’organisation, pour un motif écrit, avec l’accord d’un autre."},
+
+	"fact_erasure": {"Erasure", "Effacement"},
 }
