@@ -50,6 +50,7 @@ func Declarations() map[string]Declared {
 		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
 		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
 		"GET /export":            {References, policy.ReadAuditLog, "console.exported"},
+		"POST /export/approved":  {References, policy.ExportRecords, "console.export_begun"},
 		"GET /live":              {References, policy.ReadAuditLog, "console.live"},
 		"GET /live/stream":       {References, policy.ReadAuditLog, "console.live"},
 		"GET /people":            {References, policy.ReadAuditLog, "console.people"},

@@ -11,6 +11,7 @@ var moreWords = []map[string][2]string{
 	alertWords,
 	operationWords,
 	togetherWords,
+	exportWords,
 	peopleWords,
 	controlWords,
 }

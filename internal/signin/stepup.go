@@ -135,7 +135,7 @@ func (d *Desk) Session(ctx context.Context, who principal.Admin, token string) (
 	var seal string
 	var adminSeal *string
 	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy,
-		&s.news.Emergencies, &s.news.Networks, &s.news.Notices)
+		&s.news.Consents, &s.news.Networks, &s.news.Notices)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && s.admin != who.ID() {
 		return uuid.Nil, ErrNoSession
 	}
