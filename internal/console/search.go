@@ -25,6 +25,7 @@ func (s *Server) searchRoutes(r chi.Router) {
 	r.Get("/", s.signedIn(s.overview))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/events/{seq}/session", s.signedIn(s.session))
 	r.Get("/export", s.signedIn(s.export))
 	s.act(r, "/export/approved", s.exportApproved)
 	r.Get("/people", s.signedIn(s.showPeople))

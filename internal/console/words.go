@@ -12,6 +12,8 @@ var moreWords = []map[string][2]string{
 	operationWords,
 	togetherWords,
 	exportWords,
+	sessionWords,
+	whoWords,
 	peopleWords,
 	controlWords,
 }

@@ -432,7 +432,11 @@ func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from 
 	if err != nil || why == "" {
 		return s, err
 	}
-	if err := d.cfg.Gate.Door(ctx, s.of, s.admin, from, "session.refused", map[string]string{"reason": why}); err != nil {
+	facts := map[string]string{"reason": why}
+	if err := d.began(ctx, token, facts); err != nil {
+		return s, err
+	}
+	if err := d.cfg.Gate.Door(ctx, s.of, s.admin, from, "session.refused", facts); err != nil {
 		return s, err
 	}
 	if err := d.notify(ctx, s.of, s.admin, "session.refused"); err != nil {
@@ -462,6 +466,15 @@ func (d *Desk) suspect(ctx context.Context, s *session, admissions []ipallow.Adm
 		return "another_address", nil
 	}
 	return "", nil
+}
+
+// began adds to the facts of a record when the session under a token began, once its code was given.
+func (d *Desk) began(ctx context.Context, token string, facts map[string]string) error {
+	proof, _, err := d.codes.Recall(ctx, tokenHash(token))
+	if err == nil && proof.Admin() != uuid.Nil {
+		facts[access.FactSession] = access.Began(proof.At())
+	}
+	return err
 }
 
 const sqlEndSession = "select access.end_session($1, $2)"
@@ -587,8 +600,12 @@ func (d *Desk) SignOut(ctx context.Context, admissions []ipallow.Admission, from
 	if err != nil {
 		return err
 	}
+	facts := map[string]string{"stage": s.stage}
+	if err := d.began(ctx, token, facts); err != nil {
+		return err
+	}
 	if err := d.end(ctx, s.from.Organisation(), s.id); err != nil {
 		return err
 	}
-	return d.cfg.Gate.Door(ctx, s.from.Organisation(), s.admin, s.from.Address(), "sign_out", map[string]string{"stage": s.stage})
+	return d.cfg.Gate.Door(ctx, s.from.Organisation(), s.admin, s.from.Address(), "sign_out", facts)
 }
