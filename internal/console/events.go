@@ -291,7 +291,7 @@ type eventPage struct {
 	People         []person // whom one can ask to see
 	Conversation   string   // where one asks to read it
 	ChatFilter     string   // finds all records of the conversation
-	Session        bool     // it was made in a session of an administrator
+	Session        string   // where all of the session is in which it was made
 	Rule, RuleText string
 	Facts          []fact
 	Raw            string

@@ -96,7 +96,9 @@ func explain(lang string, e audit.Entry) eventPage {
 	if filter.IsReference(e.Conversation) {
 		p.ChatFilter = filter.Filter{}.And(filter.Conversation, e.Conversation).Within(filter.Moment{At: e.Time.Add(-31 * 24 * time.Hour)}, filter.Moment{At: e.Time.Add(31 * 24 * time.Hour)}).String()
 	}
-	_, p.Session = sessionOf(e)
+	if _, ok := sessionOf(e); ok {
+		p.Session = fmt.Sprintf("/events/%d/session", e.Seq)
+	}
 	for _, code := range e.Reasons {
 		p.Reasons = append(p.Reasons, cmp.Or(word(lang, "reason_"+code), code))
 	}

@@ -273,6 +273,13 @@ type whoPage struct {
 // leastMarked is from how many records on a pair is marked where nobody says.
 const leastMarked = 10
 
+func leastOf(r *http.Request) int64 {
+	if n, ok := number(r.URL.Query().Get("least")); ok && n > 0 {
+		return int64(n)
+	}
+	return leastMarked
+}
+
 // mark marks the pairs with as many records as that.
 func mark(list []tally, least int64) {
 	for i := range list {
@@ -325,14 +332,7 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin prin
 	if !ok {
 		return
 	}
-	page, status := whoPage{peoplePage: looked, Least: leastMarked}, http.StatusOK
-	if n, ok := number(r.URL.Query().Get("least")); ok && n > 0 {
-		page.Least = int64(n)
-	}
-	if page.Wrong == nil && r.URL.Query().Get("as") == "csv" {
-		s.exportPairs(w, r, v, admin, page)
-		return
-	}
+	page, status := whoPage{peoplePage: looked, Least: leastOf(r)}, http.StatusOK
 	if page.Wrong != nil {
 		status = http.StatusBadRequest
 	} else {
@@ -349,7 +349,16 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin prin
 }
 
 // exportPairs gives who saw whom as a table for a spreadsheet: all pairs, and not those of one page. It is recorded before any of it is sent.
-func (s *Server) exportPairs(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, page whoPage) {
+func (s *Server) exportPairs(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	looked, _, ok := s.looked(w, r, v, admin, "console.who")
+	if !ok {
+		return
+	}
+	page := whoPage{peoplePage: looked, Least: leastOf(r)}
+	if page.Wrong != nil {
+		http.Redirect(w, r, link("/who", "q", page.Text), http.StatusSeeOther) // which shows what is wrong
+		return
+	}
 	b := bytes.NewBufferString("actor_kind,actor,subject_kind,subject,records,masked,denied,at_least_" + strconv.FormatInt(page.Least, 10) + ",purposes,first,last\n")
 	table, n := csv.NewWriter(b), 0
 	var after pglog.Place

@@ -146,7 +146,7 @@ func TestPairsFromAThresholdOnAreMarkedAndTakenOutAsATable(t *testing.T) {
 	if n := marked(s.page("/who?least=2")); n != 2*35 {
 		t.Errorf("from two on %d are marked", n)
 	}
-	resp, file := s.expect(http.StatusOK, "GET", "/who?as=csv&least=3", nil)
+	resp, file := s.expect(http.StatusOK, "GET", "/who/pairs?least=3", nil)
 	rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
 	must(t, err)
 	over := 0
@@ -162,8 +162,9 @@ func TestPairsFromAThresholdOnAreMarkedAndTakenOutAsATable(t *testing.T) {
 	if e := s.last(); e.Action != "console.exported" || e.Facts["format"] != "pairs" || e.Facts["last"] != "35" || e.Facts["digest"] != "sha256:"+hex.EncodeToString(sum[:]) {
 		t.Errorf("%+v", e)
 	}
+	s.expect(http.StatusSeeOther, "GET", "/who/pairs?q=nonsense", nil)
 	s.server.Alone(30)
-	s.expect(http.StatusRequestEntityTooLarge, "GET", "/who?as=csv", nil)
+	s.expect(http.StatusRequestEntityTooLarge, "GET", "/who/pairs", nil)
 }
 
 // CON-05: there is no ceiling and no offset; each page goes on where the last one ended, and the counts are of the whole period.

@@ -58,6 +58,7 @@ func Declarations() map[string]Declared {
 		"GET /people":               {References, policy.ReadAuditLog, "console.people"},
 		"GET /people/{ref}":         {References, policy.ReadAuditLog, "console.person"},
 		"GET /letters/{ref}":        {References, policy.ReadAuditLog, "console.letter"},
+		"GET /who/pairs":            {References, policy.ReadAuditLog, "console.exported"},
 		"GET /who":                  {References, policy.ReadAuditLog, "console.who"},
 
 		"POST /searches":        {EUII, policy.ReadAuditLog, "search.save"}, // people call a search what they like

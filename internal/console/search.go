@@ -32,6 +32,7 @@ func (s *Server) searchRoutes(r chi.Router) {
 	r.Get("/people/{ref}", s.signedIn(s.person))
 	r.Get("/letters/{ref}", s.signedIn(s.letter))
 	r.Get("/who", s.signedIn(s.who))
+	r.Get("/who/pairs", s.signedIn(s.exportPairs))
 	r.Get("/live", s.signedIn(s.live))
 	r.Get(livePath, s.signedIn(s.stream))
 }
