@@ -183,6 +183,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			FirstLine:       readers.FirstLineToChannel,   // the channel sees what waits
 			ForAgent:        readers.ConversationForAgent, // the agent's 1:1 chat shows the conversation
 			Own:             readers.OwnAgent,             // an agent gets what is kept of him
+			Collector:       readers.AgentCollector,       // and has his name kept as Teams gives it
 			People:          people, PublicURL: c.PublicURL, Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		})
 	}
