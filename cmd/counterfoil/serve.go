@@ -310,6 +310,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		},
 		VisitorFile: readers.VisitorFile, AgentFile: readers.AgentFile, ConversationFile: readers.ConversationFile, // who asked for his file is given it
 		VisitorCorrector: readers.VisitorCorrector, AgentCorrector: readers.AgentCorrector,
+		Finder:                readers.PersonFinder,          // who asks by letter is found by his email
 		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
 		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
 		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent

@@ -42,6 +42,7 @@ type Readers struct {
 	ConversationFile       ConversationFile
 	VisitorCorrector       Collector
 	AgentCorrector         Collector
+	PersonFinder           Finder
 }
 
 // Readers gives all capabilities.
@@ -70,6 +71,7 @@ func (g *Gate) Readers() Readers {
 		ConversationFile:       ConversationFile{gate: g},
 		VisitorCorrector:       Collector{g, policy.AnswerRequest, "visitor"},
 		AgentCorrector:         Collector{g, policy.AnswerRequest, "agent"},
+		PersonFinder:           Finder{g},
 	}
 }
 
