@@ -402,6 +402,8 @@ func permitted(p Purpose) []string {
 		return append(append(agents, visitors...), AdminAddress)
 	case BreakGlass, ArchiveConversation, AnswerRequest:
 		return Fields()
+	case FindPerson:
+		return []string{AgentEmail, VisitorEmail}
 	}
 	return nil
 }
@@ -498,6 +500,8 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			t.Errorf("%+v: shown to whoever sets policy", in)
 		case in.Subject.Restricted && !administrative && in.Purpose != BreakGlass && in.Purpose != AnswerRequest && in.Actor.Ref != in.Subject.Ref && in.Conversation.ActorIs != "visitor":
 			t.Errorf("%+v: shown to somebody else although it is restricted", in)
+		case in.Purpose == FindPerson && (in.Audience != "service" || len(in.Fields) != 1 || !in.Justification || !slices.Contains(in.Actor.Roles, "privacy_officer") || slices.Contains(in.Actor.Roles, "security_admin")):
+			t.Errorf("%+v: found by somebody else, or shown", in)
 		case in.Purpose == AnswerRequest && (in.Request == "" || in.Request != in.Subject.Ref):
 			t.Errorf("%+v: answered though nobody asked", in)
 		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether || in.Purpose == EraseOrganisation || in.Purpose == ExportRecords && in.Audience != "service") && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):

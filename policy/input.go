@@ -34,6 +34,7 @@ const (
 	EndUserPolicy           Purpose = "end_user_policy"
 	HandleRequest           Purpose = "handle_request"
 	AnswerRequest           Purpose = "answer_request"
+	FindPerson              Purpose = "find_person"
 	ControlData             Purpose = "control_data"
 	EraseData               Purpose = "erase_data"
 	EraseOrganisation       Purpose = "erase_organisation"
@@ -49,7 +50,7 @@ func Purposes() []Purpose {
 		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, ExportRecords, Administer,
 		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 		RaiseAlerts, HandleAlerts,
-		EndUserPolicy, HandleRequest, AnswerRequest,
+		EndUserPolicy, HandleRequest, AnswerRequest, FindPerson,
 	}
 }
 
@@ -112,6 +113,8 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Handle what a person asks about his data", "Traiter ce qu'une personne demande sur ses données"
 	case AnswerRequest:
 		en, fr = "Answer a person who asks about his data", "Répondre à une personne qui demande ses données"
+	case FindPerson:
+		en, fr = "Find who asks by the email he writes from", "Trouver qui demande par l'adresse d'où il écrit"
 	case ControlData:
 		en, fr = "Set how long data is kept, and hold it", "Fixer la durée de conservation, et suspendre l'effacement"
 	case EraseData:

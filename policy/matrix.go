@@ -199,6 +199,8 @@ func bases(purpose Purpose) []base {
 			requested(ask("a privacy officer about a conversation of who asked", admin("privacy_officer"), "console", aChat, Conversation{}, MessageBody)),
 			requested(ask("a privacy officer who corrects", admin("privacy_officer"), "service", aVisitor, Conversation{}, VisitorEmail)),
 		}
+	case FindPerson:
+		return []base{justified(ask("a privacy officer, a visitor", admin("privacy_officer"), "service", Subject{Kind: "visitor", Organisation: "o1"}, Conversation{}, VisitorEmail))}
 	}
 	return nil
 }

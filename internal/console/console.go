@@ -72,6 +72,7 @@ type Config struct {
 	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
 	ConversationFile                 access.ConversationFile
 	VisitorCorrector, AgentCorrector access.Collector
+	Finder                           access.Finder
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]

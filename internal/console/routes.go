@@ -137,6 +137,7 @@ func Declarations() map[string]Declared {
 		"GET /requests":                 {References, policy.HandleRequest, "console.requests"},
 		"GET /requests/new":             {References, policy.HandleRequest, "console.new_request"},
 		"GET /requests/{id}":            {EUII, policy.HandleRequest, "console.request"},
+		"POST /requests/find":           {EUII, policy.FindPerson, string(policy.FindPerson)},
 		"POST /requests/open":           {EUII, policy.HandleRequest, "request.open"},
 		"POST /requests/step":           {EUII, policy.HandleRequest, "request.answered"},
 		"POST /requests/use":            {References, policy.HandleRequest, "request.restrict"},
