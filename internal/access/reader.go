@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -41,6 +42,7 @@ type Readers struct {
 	ConversationFile       ConversationFile
 	VisitorCorrector       Collector
 	AgentCorrector         Collector
+	PersonFinder           Finder
 }
 
 // Readers gives all capabilities.
@@ -69,6 +71,7 @@ func (g *Gate) Readers() Readers {
 		ConversationFile:       ConversationFile{gate: g},
 		VisitorCorrector:       Collector{g, policy.AnswerRequest, "visitor"},
 		AgentCorrector:         Collector{g, policy.AnswerRequest, "agent"},
+		PersonFinder:           Finder{g},
 	}
 }
 
@@ -223,18 +226,28 @@ func (c Collector) collect(ctx context.Context, who principal.Principal, scene S
 	if len(names) == 0 {
 		return nil, nil
 	}
-	_, err := c.gate.authorize(ctx, question{
+	organisation := scene.Conversation.Organisation
+	a, err := c.gate.authorize(ctx, question{
 		who: who, purpose: c.purpose, audience: "service", subjectKind: c.subjectKind, subject: subject, row: rows[0],
 		fields: names, scene: scene, kind: audit.Collection, grounds: on,
 	})
 	if err != nil {
 		return nil, err
 	}
+	var missing []uuid.UUID
 	if wrapped == nil {
-		keys, err := c.gate.wrappedKeys(ctx, scene.Conversation.Organisation, subject)
-		if err != nil {
+		missing = append(missing, subject)
+	}
+	if slices.Contains(names, euii.VisitorEmail) {
+		missing = append(missing, organisation)
+	}
+	var keys map[uuid.UUID][]byte
+	if len(missing) > 0 {
+		if keys, err = c.gate.wrappedKeys(ctx, organisation, missing...); err != nil {
 			return nil, err
 		}
+	}
+	if wrapped == nil {
 		wrapped = keys[subject]
 	}
 	var sealed []euii.Sealed
@@ -243,8 +256,15 @@ func (c Collector) collect(ctx context.Context, who principal.Principal, scene S
 			continue
 		}
 		for _, row := range rows {
-			ref := euii.Ref{Organisation: scene.Conversation.Organisation, Subject: subject, Row: row, Field: f.Name}
+			ref := euii.Ref{Organisation: organisation, Subject: subject, Row: row, Field: f.Name}
 			s, err := c.gate.ring.Seal(subject, wrapped, ref, euii.InboundTrim(f.Value))
+			if err == nil && f.Name == euii.VisitorEmail { // who writes a letter is found by it
+				at := ref
+				at.Row = rows[0]
+				var index euii.Index
+				index, err = c.gate.ring.BlindIndex(a.grant, at, keys[organisation], f.Value, c.gate.now())
+				s = s.Found(index)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 			}

@@ -43,8 +43,8 @@ func (s *Server) erasedOf(ctx context.Context, admin principal.Admin, refs []str
 	return s.cfg.Control.Erased(ctx, admin.Organisation(), refs...)
 }
 
-// entries reads records that were found, and tells what was erased of whom they speak of.
-func (s *Server) entries(ctx context.Context, admin principal.Admin, found []pglog.Found) (entries []audit.Entry, gone erased, err error) {
+// parsed reads records that were found, and tells what was erased of whom they speak of.
+func (s *Server) parsed(ctx context.Context, admin principal.Admin, found []pglog.Found) (entries []audit.Entry, gone erased, err error) {
 	for _, f := range found {
 		e, err := audit.ParseEntry(f.Body)
 		if err != nil {

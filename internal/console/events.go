@@ -222,7 +222,7 @@ func (s *Server) place(ctx context.Context, admin principal.Admin, seq, size uin
 
 // daysOf sorts records into days.
 func (s *Server) daysOf(ctx context.Context, lang string, admin principal.Admin, found []pglog.Found) (days []day, err error) {
-	entries, gone, err := s.entries(ctx, admin, found)
+	entries, gone, err := s.parsed(ctx, admin, found)
 	if err != nil {
 		return nil, err
 	}
@@ -293,6 +293,8 @@ type eventPage struct {
 	Why            string   // as somebody wrote it down
 	People         []person // whom one can ask to see
 	Conversation   string   // where one asks to read it
+	ChatFilter     string   // finds all records of the conversation
+	Session        string   // where all of the session is in which it was made
 	Rule, RuleText string
 	Facts          []fact
 	Raw            string

@@ -220,7 +220,7 @@ func (t *tail) next(ctx context.Context) (string, error) {
 	if skipped == "" && len(found) == 0 {
 		return fmt.Sprintf("id: %d\n\n", t.at), nil
 	}
-	entries, gone, err := t.s.entries(ctx, t.admin, found)
+	entries, gone, err := t.s.parsed(ctx, t.admin, found)
 	if err != nil {
 		return "", err
 	}

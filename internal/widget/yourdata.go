@@ -184,7 +184,7 @@ func (s *Server) correctYourData(w http.ResponseWriter, r *http.Request, session
 	who, person := own(session)
 	scene, err := s.cfg.Relay.Scene(ctx, session.Organisation, session.Conversation)
 	if err == nil {
-		err = s.cfg.People.Correct(ctx, who, s.cfg.Collector, scene, person, session.Conversation, "widget", access.ByToken, f["language"],
+		err = s.cfg.People.Correct(ctx, who, s.cfg.Collector, scene, person, session.Conversation, "widget", access.ByToken, f["language"], true,
 			access.Field{Name: euii.VisitorDisplayName, Value: name}, access.Field{Name: euii.VisitorEmail, Value: email})
 	}
 	if err != nil {
