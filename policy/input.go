@@ -38,6 +38,7 @@ const (
 	ControlData             Purpose = "control_data"
 	EraseData               Purpose = "erase_data"
 	EraseOrganisation       Purpose = "erase_organisation"
+	ExportRecords           Purpose = "export_records"
 )
 
 // Purposes returns every purpose there is.
@@ -46,7 +47,7 @@ func Purposes() []Purpose {
 		CollectVisitor, AnnounceToChannel, MatchAgent, CollectAgent,
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
-		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
+		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, ExportRecords, Administer,
 		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 		RaiseAlerts, HandleAlerts,
 		EndUserPolicy, HandleRequest, AnswerRequest, FindPerson,
@@ -92,6 +93,8 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Look for planted names where none may be", "Chercher des noms témoins là où il ne doit pas y en avoir"
 	case ReadAuditLog:
 		en, fr = "Read the audit log", "Lire le journal d'audit"
+	case ExportRecords:
+		en, fr = "Take many records out of the log, approved by a second person", "Extraire beaucoup d'enregistrements du journal, avec l'accord d'une seconde personne"
 	case Administer:
 		en, fr = "Administer the service", "Administrer le service"
 	case ChangeTogether:

@@ -142,6 +142,11 @@ func bases(purpose Purpose) []base {
 			ask("a program with a token", client, "console", nothing, Conversation{}),
 			ask("the operator", operator, "service", nothing, Conversation{}),
 		}
+	case ExportRecords:
+		return []base{
+			justified(ask("an auditor who asks", admin("auditor"), "service", nothing, Conversation{})),
+			approved("m2", "m1", ask("an auditor, approved by somebody else", admin("auditor"), "console", nothing, Conversation{})),
+		}
 	case Administer:
 		return []base{
 			ask("a security administrator", admin("security_admin"), "console", nothing, Conversation{}),
