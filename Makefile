@@ -58,6 +58,7 @@ bench: ## the figures the product promises, each beside its floor in the same ru
 
 soak: ## break what a disclosure leans on for SOAKTIME, and show what became of what was asked for
 	@internal/setup/need.sh postgresql
+	$(GO) test -count=1 -v -timeout 1h -run KillNine ./internal/control -args -kills 30
 	$(GO) test -count=1 -v -timeout 3h -run TestWhateverBreaks ./internal/faults -args -for $(SOAKTIME)
 
 fuzz: ## every fuzz target for FUZZTIME each

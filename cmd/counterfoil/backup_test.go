@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"counterfoil/internal/inventory"
 )
 
 // SEED-ORG-4, C4: a backup counts when a copy of it was started and its logs verified, and not before.
@@ -80,6 +83,21 @@ func TestABackupIsProvedBeforeItCountsAndRestoredWithoutForgettingWhatWasPublish
 		t.Errorf("the former database lies in %v", aside)
 	}
 	h.run("alice", 3, "", "audit", "list")
+
+	// Whatever the service wrote beside its database is in the inventory.
+	list, err := inventory.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote, err := os.ReadDir(h.data)
+	if err != nil || len(wrote) < 4 {
+		t.Fatalf("the data directory has %v, %v", wrote, err)
+	}
+	for _, e := range wrote {
+		if !slices.Contains(list.Folders(), e.Name()) {
+			t.Errorf("the inventory does not say what is in %s of the data directory", e.Name())
+		}
+	}
 }
 
 func TestOldBackupsGoAndTheNewestStay(t *testing.T) {

@@ -106,6 +106,16 @@ func (i Inventory) Differences(columns []string) (untagged, gone []string) {
 	return untagged, gone
 }
 
+// Folders gives the names in the data directory that the list knows.
+func (i Inventory) Folders() (names []string) {
+	for _, p := range i.Elsewhere {
+		if name, ok := strings.CutPrefix(p.Place, "data directory: "); ok {
+			names = append(names, strings.TrimSuffix(name, "/"))
+		}
+	}
+	return names
+}
+
 // all gives the places of the database and those elsewhere.
 func (i Inventory) all() []Place { return slices.Concat(i.Places, i.Elsewhere) }
 

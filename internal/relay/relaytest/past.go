@@ -57,7 +57,7 @@ func (p Past) Make(ctx context.Context, conn *pgx.Conn) error {
 
 func (p Past) some(ctx context.Context, conn *pgx.Conn, from, n int) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `create temporary table past on commit drop as select i, gen_random_uuid() as talk, case when i % 10 = 0 then $3::uuid else gen_random_uuid() end as visitor,
+		_, err := tx.Exec(ctx, `create temporary table past on commit drop as select i, gen_random_uuid() as talk, case when i % 10 = 0 then $3::uuid else md5(random() || ' ' || i)::uuid end as visitor,
 			($4::uuid[])[1 + i % cardinality($4::uuid[])] as agent, now() - make_interval(days => $5) + ($5 - 1) * interval '1 day' * i / $6::float8 as at
 			from generate_series($1::int, $1::int + $2::int - 1) as i order by 2`, from, n, p.Visitor, p.Agents, p.Days, p.Conversations)
 		if err != nil {
@@ -70,13 +70,13 @@ func (p Past) some(ctx context.Context, conn *pgx.Conn, from, n int) error {
 			`insert into chat.event (organisation_id, conversation_id, seq, kind, by_party, by_id, client_id, body, created_at)
 				select $1, talk, e.seq, e.kind, e.party, case e.party when 'visitor' then visitor else agent end, gen_random_uuid(), case e.kind when 'message' then s.body end, at + e.seq * interval '1 minute'
 				from past cross join (values (1, 'message', 'visitor'), (2, 'agent.joined', 'agent'), (3, 'message', 'agent'), (4, 'closed', 'visitor')) e (seq, kind, party)
-				cross join (select body from chat.event where organisation_id = $1 and $2::uuid is not null and body is not null limit 1) s`,
+				cross join (select body from chat.event where organisation_id = $1 and $2::uuid is not null and body is not null order by created_at limit 1) s`,
 			`insert into euii.key (organisation_id, key_id, kind, wrapped, created_at) select $1, k.id, k.kind, s.wrapped, at
 				from past cross join lateral (values (talk, 'conversation'), (visitor, 'visitor')) k (id, kind)
-				join (select distinct on (kind) kind, wrapped from euii.key where organisation_id = $1 and $2::uuid is not null and wrapped is not null) s on s.kind = k.kind where k.kind = 'conversation' or i % 10 <> 0`,
+				join (select distinct on (kind) kind, wrapped from euii.key where organisation_id = $1 and $2::uuid is not null and wrapped is not null order by kind, created_at) s on s.kind = k.kind where k.kind = 'conversation' or i % 10 <> 0`,
 			`insert into euii.value (organisation_id, subject_id, row_id, field, ciphertext, created_at)
 				select $1, case when s.field like 'agent%' then agent else visitor end, case when s.field like 'agent%' then talk else visitor end, s.field, s.ciphertext, at
-				from past cross join (select distinct on (field) field, ciphertext from euii.value where organisation_id = $1 and $2::uuid is not null and field in ('visitor_display_name', 'visitor_email', 'agent_display_name', 'agent_email') order by field) s
+				from past cross join (select distinct on (field) field, ciphertext from euii.value where organisation_id = $1 and $2::uuid is not null and field in ('visitor_display_name', 'visitor_email', 'agent_display_name', 'agent_email') order by field, created_at) s
 				where s.field like 'agent%' or i % 10 <> 0`,
 			`insert into chat.session (organisation_id, token_hash, visitor_id, conversation_id, created_at, expires_at) select $1, sha256(uuid_send(talk) || uuid_send($2)), visitor, talk, at, at + interval '1 day' from past`,
 			`insert into chat.outbox (organisation_id, conversation_id, lane, kind, seq, agent_id, state, due_at, created_at, done_at)

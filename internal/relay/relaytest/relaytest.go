@@ -42,6 +42,7 @@ type World struct {
 	Readers      access.Readers
 	Store        *store.Store
 	Ring         *keyring.Ring
+	KEK          string // the file of the key-encryption key
 	Bus          *bus.Bus
 	Relay        *relay.Relay
 	Organisation chat.Organisation
@@ -72,7 +73,8 @@ func New(t testing.TB, o Options) *World {
 	w.Pool, err = pg.Open(ctx, pg.Config{URL: w.DB.URL("counterfoil_service"), MaxConns: 16, TracerProvider: o.Tracer})
 	must(t, err)
 	t.Cleanup(w.Pool.Close)
-	w.Ring, err = keyring.LoadOrCreate(filepath.Join(t.TempDir(), "kek.json"))
+	w.KEK = filepath.Join(t.TempDir(), "kek.json")
+	w.Ring, err = keyring.LoadOrCreate(w.KEK)
 	must(t, err)
 	key, err := audit.NewKey(make([]byte, 32))
 	must(t, err)
