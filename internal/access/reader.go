@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -41,6 +42,9 @@ type Readers struct {
 	ConversationFile       ConversationFile
 	VisitorCorrector       Collector
 	AgentCorrector         Collector
+	VisitorToArchive       Reader[euii.Archive]
+	AgentToArchive         Reader[euii.Archive]
+	ConversationToArchive  ConversationToArchive
 }
 
 // Readers gives all capabilities.
@@ -69,6 +73,9 @@ func (g *Gate) Readers() Readers {
 		ConversationFile:       ConversationFile{gate: g},
 		VisitorCorrector:       Collector{g, policy.AnswerRequest, "visitor"},
 		AgentCorrector:         Collector{g, policy.AnswerRequest, "agent"},
+		VisitorToArchive:       Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		AgentToArchive:         Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "agent", ofAgents},
+		ConversationToArchive:  ConversationToArchive{gate: g},
 	}
 }
 
@@ -102,6 +109,9 @@ func (d Disclosed[A]) Value(f euii.Field) euii.Cleared[A] { return d.values[f] }
 
 // Receipt proves the record of the reading.
 func (d Disclosed[A]) Receipt() pglog.Receipt { return d.receipt }
+
+// Opens gives the fields that it may open.
+func (r Reader[A]) Opens() []euii.Field { return slices.Clone(r.fields) }
 
 var errNoReader = errors.New("this reader was not handed out")
 
