@@ -66,6 +66,9 @@ var errTooLarge = errors.New("the file is too large")
 
 // readFile reads a whole file of at most limit bytes, reusing buf.
 func readFile(fsys fs.FS, name string, limit int, buf []byte) ([]byte, error) {
+	if d, ok := fsys.(directory); ok {
+		return d.readFile(name, limit, buf)
+	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return buf, err

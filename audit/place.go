@@ -38,7 +38,7 @@ type dir struct {
 
 // Read implements [Place].
 func (d *dir) Read(_ context.Context, name string, limit int) ([]byte, error) {
-	return readFile(os.DirFS(d.path), name, limit, nil)
+	return readFile(Files(d.path), name, limit, nil)
 }
 
 // Create implements [Place].

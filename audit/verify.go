@@ -347,12 +347,8 @@ func (v *verification) prefix(minimum uint64) (whole bool, err error) {
 	}
 	bundles, full := uint64(0), v.c.Size/TileWidth
 	for ; bundles < full; bundles++ {
-		f, err := v.fsys.Open(BundlePath(bundles, TileWidth))
+		_, err := fs.Stat(v.fsys, BundlePath(bundles, TileWidth))
 		if err == nil {
-			err = f.Close()
-			if err != nil {
-				return false, err
-			}
 			break
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

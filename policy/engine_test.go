@@ -402,6 +402,8 @@ func permitted(p Purpose) []string {
 		return append(append(agents, visitors...), AdminAddress)
 	case BreakGlass, ArchiveConversation, AnswerRequest:
 		return Fields()
+	case FindPerson:
+		return []string{AgentEmail, VisitorEmail}
 	}
 	return nil
 }
@@ -492,15 +494,17 @@ func TestNoRandomQuestionIsAllowedThatMustNotBe(t *testing.T) {
 			t.Errorf("%+v: shown or changed without a fresh factor for it", in)
 		case governed && !slices.Contains(in.Actor.Roles, "privacy_officer"):
 			t.Errorf("%+v: what is kept was controlled by somebody else", in)
-		case (shown || consented || governed) && !in.Justification:
+		case (shown || consented || governed || in.Purpose == ExportRecords) && !in.Justification:
 			t.Errorf("%+v: allowed without a justification", in)
 		case (in.Purpose == RevealToAdmin || in.Purpose == ReadTranscript) && slices.Contains(in.Actor.Roles, "security_admin") && slices.Contains(in.Actor.Roles, "privacy_officer"):
 			t.Errorf("%+v: shown to whoever sets policy", in)
 		case in.Subject.Restricted && !administrative && in.Purpose != BreakGlass && in.Purpose != AnswerRequest && in.Actor.Ref != in.Subject.Ref && in.Conversation.ActorIs != "visitor":
 			t.Errorf("%+v: shown to somebody else although it is restricted", in)
+		case in.Purpose == FindPerson && (in.Audience != "service" || len(in.Fields) != 1 || !in.Justification || !slices.Contains(in.Actor.Roles, "privacy_officer") || slices.Contains(in.Actor.Roles, "security_admin")):
+			t.Errorf("%+v: found by somebody else, or shown", in)
 		case in.Purpose == AnswerRequest && (in.Request == "" || in.Request != in.Subject.Ref):
 			t.Errorf("%+v: answered though nobody asked", in)
-		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether || in.Purpose == EraseOrganisation) && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
+		case (in.Purpose == BreakGlass || in.Purpose == ChangeTogether || in.Purpose == EraseOrganisation || in.Purpose == ExportRecords && in.Audience != "service") && (in.Approval.By == "" || in.Approval.By == in.Actor.Ref || in.Approval.Actor != in.Actor.Ref || in.Approval.ExpiresInSeconds <= 0):
 			t.Errorf("%+v: an emergency that nobody else approved", in)
 		case consented && in.Approval.Actor == in.Actor.Ref:
 			t.Errorf("%+v: he approved himself", in)

@@ -34,9 +34,11 @@ const (
 	EndUserPolicy           Purpose = "end_user_policy"
 	HandleRequest           Purpose = "handle_request"
 	AnswerRequest           Purpose = "answer_request"
+	FindPerson              Purpose = "find_person"
 	ControlData             Purpose = "control_data"
 	EraseData               Purpose = "erase_data"
 	EraseOrganisation       Purpose = "erase_organisation"
+	ExportRecords           Purpose = "export_records"
 )
 
 // Purposes returns every purpose there is.
@@ -45,10 +47,10 @@ func Purposes() []Purpose {
 		CollectVisitor, AnnounceToChannel, MatchAgent, CollectAgent,
 		ShowJoinerToChannel, IntroduceVisitorToAgent, ShowAgentToVisitor,
 		Converse, MyOwnData, RevealToAdmin, ReadTranscript, BreakGlass, ApproveBreakGlass,
-		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, Administer,
+		ArchiveConversation, ApplyRetention, ScanForCanaries, ReadAuditLog, ExportRecords, Administer,
 		ChangeTogether, ApproveChange, OwnAccount, ControlData, EraseData, EraseOrganisation,
 		RaiseAlerts, HandleAlerts,
-		EndUserPolicy, HandleRequest, AnswerRequest,
+		EndUserPolicy, HandleRequest, AnswerRequest, FindPerson,
 	}
 }
 
@@ -91,6 +93,8 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Look for planted names where none may be", "Chercher des noms témoins là où il ne doit pas y en avoir"
 	case ReadAuditLog:
 		en, fr = "Read the audit log", "Lire le journal d'audit"
+	case ExportRecords:
+		en, fr = "Take many records out of the log, approved by a second person", "Extraire beaucoup d'enregistrements du journal, avec l'accord d'une seconde personne"
 	case Administer:
 		en, fr = "Administer the service", "Administrer le service"
 	case ChangeTogether:
@@ -109,6 +113,8 @@ func (p Purpose) Title(lang string) string {
 		en, fr = "Handle what a person asks about his data", "Traiter ce qu'une personne demande sur ses données"
 	case AnswerRequest:
 		en, fr = "Answer a person who asks about his data", "Répondre à une personne qui demande ses données"
+	case FindPerson:
+		en, fr = "Find who asks by the email he writes from", "Trouver qui demande par l'adresse d'où il écrit"
 	case ControlData:
 		en, fr = "Set how long data is kept, and hold it", "Fixer la durée de conservation, et suspendre l'effacement"
 	case EraseData:

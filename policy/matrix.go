@@ -142,6 +142,11 @@ func bases(purpose Purpose) []base {
 			ask("a program with a token", client, "console", nothing, Conversation{}),
 			ask("the operator", operator, "service", nothing, Conversation{}),
 		}
+	case ExportRecords:
+		return []base{
+			justified(ask("an auditor who asks", admin("auditor"), "service", nothing, Conversation{})),
+			approved("m2", "m1", ask("an auditor, approved by somebody else", admin("auditor"), "console", nothing, Conversation{})),
+		}
 	case Administer:
 		return []base{
 			ask("a security administrator", admin("security_admin"), "console", nothing, Conversation{}),
@@ -194,6 +199,8 @@ func bases(purpose Purpose) []base {
 			requested(ask("a privacy officer about a conversation of who asked", admin("privacy_officer"), "console", aChat, Conversation{}, MessageBody)),
 			requested(ask("a privacy officer who corrects", admin("privacy_officer"), "service", aVisitor, Conversation{}, VisitorEmail)),
 		}
+	case FindPerson:
+		return []base{justified(ask("a privacy officer, a visitor", admin("privacy_officer"), "service", Subject{Kind: "visitor", Organisation: "o1"}, Conversation{}, VisitorEmail))}
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (d Directory) Seen(_ context.Context, origin, name string) ([]byte, [][]byt
 // Files implements [Destination].
 func (d Directory) Files(_ context.Context, origin string) (fs.FS, error) {
 	path, err := d.path(origin)
-	return os.DirFS(path), err
+	return audit.Files(path), err
 }
 
 // Overwritten implements [Destination]: a directory remembers nothing.

@@ -75,7 +75,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	start := time.Now()
-	report, err := audit.VerifyExport(ctx, os.DirFS(o.dir), options)
+	report, err := audit.VerifyExport(ctx, audit.Files(o.dir), options)
 	bar.Clear()
 	if err != nil {
 		fmt.Fprintf(stderr, "counterfoil-verify: %v\n", err)

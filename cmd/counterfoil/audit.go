@@ -364,7 +364,7 @@ func (c auditVerifyCmd) Run(a *app) error {
 	start := time.Now()
 	if c.Dir != "" {
 		var err error
-		report, err = audit.VerifyExport(a.ctx, os.DirFS(c.Dir), o)
+		report, err = audit.VerifyExport(a.ctx, audit.Files(c.Dir), o)
 		bar.Clear()
 		if err != nil {
 			return err

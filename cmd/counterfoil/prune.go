@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -112,7 +111,7 @@ func (c auditPruneCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		report, err := audit.VerifyExport(a.ctx, os.DirFS(c.Dir), audit.Options{Key: vkey})
+		report, err := audit.VerifyExport(a.ctx, audit.Files(c.Dir), audit.Options{Key: vkey})
 		if err != nil {
 			return fmt.Errorf("check the export: %w", err)
 		}

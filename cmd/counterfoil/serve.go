@@ -184,6 +184,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 			FirstLine:       readers.FirstLineToChannel,   // the channel sees what waits
 			ForAgent:        readers.ConversationForAgent, // the agent's 1:1 chat shows the conversation
 			Own:             readers.OwnAgent,             // an agent gets what is kept of him
+			Collector:       readers.AgentCollector,       // and has his name kept as Teams gives it
 			People:          people, PublicURL: c.PublicURL, Address: func(r *http.Request) netip.Addr { return web.ClientAddress(r, c.TrustedProxies) },
 		})
 	}
@@ -310,6 +311,7 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		},
 		VisitorFile: readers.VisitorFile, AgentFile: readers.AgentFile, ConversationFile: readers.ConversationFile, // who asked for his file is given it
 		VisitorCorrector: readers.VisitorCorrector, AgentCorrector: readers.AgentCorrector,
+		Finder:                readers.PersonFinder,          // who asks by letter is found by his email
 		AgentToAdmin:          readers.AgentToAdmin,          // who has the role for it sees an agent
 		VisitorToAdmin:        readers.VisitorToAdmin,        // and a visitor
 		AgentInEmergency:      readers.AgentInEmergency,      // to whom a second person consented sees an agent

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	ForAllowlist  = "allowlist"   // a change that would shut its maker out
 	ForPolicy     = "policy"      // that another policy decides, or that nobody has to be asked for one
 	ForErasure    = "erasure"     // that all an organisation has is erased
+	ForExport     = "export"      // that more records are taken out of the log than one takes by himself
 )
 
 // The decisions on what was asked.
@@ -45,10 +47,11 @@ const approvalMost = 8 * time.Hour
 type Ask struct {
 	Kind        string
 	Why         Justification
-	SubjectKind string    // of a break-glass
-	Subject     uuid.UUID // of a break-glass
-	About       string    // otherwise: exactly what, so that the consent serves for nothing else
-	Detail      string    // what the approver is shown
+	SubjectKind string            // of a break-glass
+	Subject     uuid.UUID         // of a break-glass
+	About       string            // otherwise: exactly what, so that the consent serves for nothing else
+	Detail      string            // what the approver is shown
+	Facts       map[string]string // what else the record of it says
 	For         time.Duration
 }
 
@@ -76,7 +79,7 @@ func (a Approval) InForce(now time.Time) bool {
 
 const sqlAsk = "select access.ask_approval($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
-// Ask keeps what somebody wants, for another to decide, and records that.
+// Ask keeps what somebody wants, for another to decide, and records that. Policy decides who may ask for records.
 func (g *Gate) Ask(ctx context.Context, who principal.Admin, a Ask) (uuid.UUID, error) {
 	organisation, id := who.Organisation(), uuid.New()
 	if a.Why.id == uuid.Nil {
@@ -90,12 +93,19 @@ func (g *Gate) Ask(ctx context.Context, who principal.Admin, a Ask) (uuid.UUID, 
 		return uuid.Nil, fmt.Errorf("%w: ask for approval: %w", ErrUnavailable, err)
 	}
 	facts := map[string]string{FactApproval: id.String(), FactReason: a.Why.id.String(), "approval.kind": a.Kind, "approval.seconds": strconv.Itoa(int(a.For.Seconds()))}
+	maps.Copy(facts, a.Facts)
 	if a.Subject != uuid.Nil {
 		if facts["approval.subject"], err = g.Reference(ctx, organisation, a.Subject); err != nil {
 			return uuid.Nil, err
 		}
 	}
-	if err := g.Door(ctx, organisation, who.ID(), who.Address(), "approval.ask", facts); err != nil {
+	if a.Kind == ForExport {
+		_, err = g.authorize(ctx, question{who: who, purpose: policy.ExportRecords, audience: "service", kind: audit.Administration, action: "approval.ask", facts: facts,
+			scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}, grounds: Grounds{Justification: a.Why}})
+	} else {
+		err = g.Door(ctx, organisation, who.ID(), who.Address(), "approval.ask", facts)
+	}
+	if err != nil {
 		return uuid.Nil, err
 	}
 	var subject *uuid.UUID

@@ -8,6 +8,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"counterfoil/audit"
+	"counterfoil/internal/access/euii"
+	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
 )
 
 // ErrUnknown means that a reference is that of nobody whose key is still there.
@@ -59,4 +65,75 @@ func (g *Gate) Find(ctx context.Context, organisation uuid.UUID, kind, ref strin
 		}
 	}
 	return subject, row, nil
+}
+
+// Finder finds whose email an address is. That somebody is kept here is something to know of him, so each search is a disclosure, though nobody is
+// shown but by a reference.
+type Finder struct{ gate *Gate }
+
+// Found is somebody who was found, by his reference, and since when his email is kept.
+type Found struct {
+	Ref   string
+	Since time.Time
+}
+
+// foundMost bounds who is found: a visitor is somebody else each time he opens a chat.
+const foundMost = 50
+
+const (
+	sqlFoundBy    = "select subject_id, created_at from access.found_by($1, $2, $3, $4)"
+	sqlFoundAgent = "select access.find_subject($1, $2, $3)"
+)
+
+// Find records the search and gives the agents or visitors who have the email, those of late first.
+func (f Finder) Find(ctx context.Context, who principal.Admin, kind string, email euii.Inbound, on Grounds) ([]Found, error) {
+	if f.gate == nil {
+		return nil, errNoReader
+	}
+	g, organisation, field := f.gate, who.Organisation(), euii.VisitorEmail
+	if kind == "agent" {
+		field = euii.AgentEmail
+	}
+	a, err := g.authorize(ctx, question{who: who, purpose: policy.FindPerson, audience: "service", subjectKind: kind, row: organisation, fields: []euii.Field{field},
+		scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}, kind: audit.Disclosure, grounds: on})
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := g.wrappedKeys(ctx, organisation, organisation)
+	if err != nil {
+		return nil, err
+	}
+	index, err := g.ring.BlindIndex(a.grant, euii.Ref{Organisation: organisation, Row: organisation, Field: field}, wrapped[organisation], email, g.now())
+	if err != nil {
+		return nil, opening(err)
+	}
+	var all []Found
+	var keys []refKey
+	if kind == "agent" {
+		var id *uuid.UUID
+		err = g.pool.QueryRow(ctx, sqlFoundAgent, organisation, field.String(), index.Hash).Scan(&id)
+		if id != nil {
+			all, keys = append(all, Found{Since: g.now()}), append(keys, refKey{organisation: organisation, id: *id})
+		}
+	} else {
+		var rows pgx.Rows
+		if rows, err = g.pool.Query(ctx, sqlFoundBy, organisation, field.String(), index.Hash, foundMost); err == nil {
+			var id uuid.UUID
+			var since time.Time
+			_, err = pgx.ForEachRow(rows, []any{&id, &since}, func() error {
+				all, keys = append(all, Found{Since: since}), append(keys, refKey{organisation: organisation, id: id})
+				return nil
+			})
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: find by email: %w", ErrUnavailable, err)
+	}
+	refs, err := g.keyed(ctx, organisation, keys)
+	for i := range all {
+		if err == nil {
+			all[i].Ref = refs[i]
+		}
+	}
+	return all, err
 }

@@ -47,11 +47,15 @@ func (on Grounds) put(in *policy.Input, refs references, now time.Time) {
 	}
 }
 
-// Facts under which a record names its grounds; they are not part of the question.
+// Facts under which a record names its grounds, and in which session of an administrator it was made; they are not part of the question.
 const (
 	FactReason   = "reason.id"
 	FactApproval = "approval.id"
+	FactSession  = "session.began"
 )
+
+// Began is how a record says when a session began, by which it is told from others of the same administrator.
+func Began(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
 func (on Grounds) note(facts map[string]string) {
 	if on.Justification.id != uuid.Nil {

@@ -91,6 +91,9 @@ func entryOf(in policy.Input, d policy.Decision, q question) audit.Entry {
 		facts = make(map[string]string)
 	}
 	q.grounds.note(facts)
+	if a, ok := q.who.(principal.Admin); ok {
+		facts[FactSession] = Began(a.ProvedAt())
+	}
 	maps.Copy(facts, factsOf(in, q.action))
 	maps.DeleteFunc(facts, func(_, v string) bool { return v == "" })
 	e := audit.Entry{

@@ -45,6 +45,7 @@ type Readers struct {
 	VisitorToArchive       Reader[euii.Archive]
 	AgentToArchive         Reader[euii.Archive]
 	ConversationToArchive  ConversationToArchive
+	PersonFinder           Finder
 }
 
 // Readers gives all capabilities.
@@ -76,6 +77,7 @@ func (g *Gate) Readers() Readers {
 		VisitorToArchive:       Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
 		AgentToArchive:         Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "agent", ofAgents},
 		ConversationToArchive:  ConversationToArchive{gate: g},
+		PersonFinder:           Finder{g},
 	}
 }
 
@@ -233,18 +235,28 @@ func (c Collector) collect(ctx context.Context, who principal.Principal, scene S
 	if len(names) == 0 {
 		return nil, nil
 	}
-	_, err := c.gate.authorize(ctx, question{
+	organisation := scene.Conversation.Organisation
+	a, err := c.gate.authorize(ctx, question{
 		who: who, purpose: c.purpose, audience: "service", subjectKind: c.subjectKind, subject: subject, row: rows[0],
 		fields: names, scene: scene, kind: audit.Collection, grounds: on,
 	})
 	if err != nil {
 		return nil, err
 	}
+	var missing []uuid.UUID
 	if wrapped == nil {
-		keys, err := c.gate.wrappedKeys(ctx, scene.Conversation.Organisation, subject)
-		if err != nil {
+		missing = append(missing, subject)
+	}
+	if slices.Contains(names, euii.VisitorEmail) {
+		missing = append(missing, organisation)
+	}
+	var keys map[uuid.UUID][]byte
+	if len(missing) > 0 {
+		if keys, err = c.gate.wrappedKeys(ctx, organisation, missing...); err != nil {
 			return nil, err
 		}
+	}
+	if wrapped == nil {
 		wrapped = keys[subject]
 	}
 	var sealed []euii.Sealed
@@ -253,8 +265,15 @@ func (c Collector) collect(ctx context.Context, who principal.Principal, scene S
 			continue
 		}
 		for _, row := range rows {
-			ref := euii.Ref{Organisation: scene.Conversation.Organisation, Subject: subject, Row: row, Field: f.Name}
+			ref := euii.Ref{Organisation: organisation, Subject: subject, Row: row, Field: f.Name}
 			s, err := c.gate.ring.Seal(subject, wrapped, ref, euii.InboundTrim(f.Value))
+			if err == nil && f.Name == euii.VisitorEmail { // who writes a letter is found by it
+				at := ref
+				at.Row = rows[0]
+				var index euii.Index
+				index, err = c.gate.ring.BlindIndex(a.grant, at, keys[organisation], f.Value, c.gate.now())
+				s = s.Found(index)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 			}

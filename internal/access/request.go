@@ -139,7 +139,7 @@ func (g *Gate) OpenRequest(ctx context.Context, who principal.Principal, n NewRe
 	if err != nil {
 		return uuid.Nil, err
 	}
-	_, err = g.pool.Exec(ctx, sqlOpenRequest, organisation, id, n.Kind, n.SubjectKind, n.Subject, n.Source, n.Identification, n.Language, n.Received.UTC(), by, orNil(n.Note.id))
+	err = g.pool.QueryRow(ctx, sqlOpenRequest, organisation, id, n.Kind, n.SubjectKind, n.Subject, n.Source, n.Identification, n.Language, n.Received.UTC(), by, orNil(n.Note.id)).Scan(&id)
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("%w: keep request: %w", ErrUnavailable, err)
 	}
@@ -294,6 +294,8 @@ const (
 	sqlKept    = "select row_id, field, created_at from access.kept_values($1, $2)"
 	sqlCorrect = "select access.put_value($1, $2, $3, $4, $5)"
 	sqlDrop    = "select access.drop_values($1, $2, $3)"
+	sqlIndex   = "select access.put_index($1, $2, $3, $4, $5)"
+	sqlAnew    = "select access.show_anew($1, $2)"
 )
 
 // Kept lists the values that are kept of a person, the oldest first. It reads none of them.
@@ -360,12 +362,33 @@ func (g *Gate) Correct(ctx context.Context, c Collector, who principal.Principal
 		for _, v := range sealed {
 			r := v.Ref()
 			b.Queue(sqlCorrect, r.Organisation, r.Subject, r.Row, r.Field.String(), v.Ciphertext())
+			if index := v.Index(); index != nil {
+				b.Queue(sqlIndex, r.Organisation, r.Subject, r.Row, r.Field.String(), index)
+			}
 		}
+		b.Queue(sqlAnew, organisation, subject)
 		if err := g.pool.SendBatch(ctx, b).Close(); err != nil { // one transaction
 			return fmt.Errorf("%w: correct: %w", ErrUnavailable, err)
 		}
 	}
 	return nil
+}
+
+const sqlKeptFor = "select class, days from access.retention($1) where days is not null"
+
+// KeptFor tells for how many days an organisation keeps each class of data.
+func (g *Gate) KeptFor(ctx context.Context, organisation uuid.UUID) (map[string]int, error) {
+	rows, err := g.pool.Query(ctx, sqlKeptFor, organisation)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read retention: %w", ErrUnavailable, err)
+	}
+	days := make(map[string]int)
+	var class string
+	var n int
+	if _, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error { days[class] = n; return nil }); err != nil {
+		return nil, fmt.Errorf("%w: read retention: %w", ErrUnavailable, err)
+	}
+	return days, nil
 }
 
 const sqlConversationsOf = "select conversation_id from access.conversations_of($1, $2, $3, $4, $5)"

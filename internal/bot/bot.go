@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"counterfoil/internal/access"
@@ -31,7 +32,7 @@ const answerTime = 12 * time.Second
 
 // Config is what a Bot is made of. The readers are the capabilities it was handed: to introduce a visitor to the agent who
 // joined, to name the joiner to the channel, to announce a conversation there, to follow one as its agent, and to
-// show an agent what is kept of him.
+// show an agent what is kept of him. The collector keeps his name as Teams gives it, when he asks for that.
 type Config struct {
 	Cloud           teams.Cloud
 	Verifier        *teams.Verifier
@@ -44,6 +45,7 @@ type Config struct {
 	FirstLine       access.FirstLine
 	ForAgent        access.Conversations[euii.Agent]
 	Own             access.Reader[euii.Agent]
+	Collector       access.Collector
 	People          subject.Desk
 	PublicURL       string                         // where links to one's own data lead
 	Address         func(*http.Request) netip.Addr // from where they are used
@@ -58,6 +60,7 @@ type Bot struct {
 	wake  chan struct{}
 
 	guesses *rate.Limiter // of links that lead nowhere
+	asking  singleflight.Group
 
 	mu        sync.Mutex
 	following map[following]*access.Following[euii.Agent]
@@ -271,6 +274,9 @@ func (in inbound) install(ctx context.Context) error {
 // press carries out the button of a card. Everything in it is the client's word; who he is and which conversation he
 // may act on is decided anew.
 func (in inbound) press(ctx context.Context) teams.InvokeResponse {
+	if kind, own := ownAsks[in.Verb()]; own {
+		return in.pressOwn(ctx, kind)
+	}
 	conversation, err := uuid.Parse(in.Conversation())
 	if err == nil && in.from.DirectoryID == "" {
 		err = chat.ErrNotFound
@@ -282,7 +288,9 @@ func (in inbound) press(ctx context.Context) teams.InvokeResponse {
 	switch in.Verb() {
 	case teams.VerbJoin, teams.VerbAccept:
 		if in.Verb() == teams.VerbAccept {
-			err = in.accept(ctx, conversation)
+			if err = in.accept(ctx, conversation); err == nil || errors.Is(err, relay.ErrNotice) {
+				defer in.retireNotice(ctx, err == nil)
+			}
 		}
 		if err == nil {
 			err = in.Relay.AgentJoins(ctx, in.from, conversation, in.fetch)
@@ -309,6 +317,28 @@ func (in inbound) accept(ctx context.Context, conversation uuid.UUID) error {
 	return in.Relay.AgentAccepts(ctx, in.from, conversation, version, in.organisation.Language)
 }
 
+// retireNotice takes the button off a notice that was accepted, or is not in force any more; once more when the press arrives again.
+func (in inbound) retireNotice(ctx context.Context, accepted bool) {
+	language := teams.Language(in.organisation.Language)
+	card := teams.SupersededCard(language)
+	if accepted {
+		notice, err := in.Relay.Notice(ctx, in.organisation.ID, chat.ForAgents)
+		if err != nil {
+			in.Logger.WarnContext(ctx, "accepted notice keeps its button", "error", err)
+			return
+		}
+		card = teams.AcceptedCard(language, notice.Version, paragraphs(notice, in.organisation.Language))
+	}
+	in.replace(ctx, card)
+}
+
+func paragraphs(n chat.Notice, language string) (all []teams.Paragraph) {
+	for _, p := range n.Paragraphs(language) {
+		all = append(all, teams.Paragraph(p))
+	}
+	return all
+}
+
 // inform puts the notice in force into the 1:1 chat of whoever pressed Join. The conversation is his meanwhile.
 func (in inbound) inform(ctx context.Context, conversation uuid.UUID) error {
 	notice, err := in.Relay.Notice(ctx, in.organisation.ID, chat.ForAgents)
@@ -322,11 +352,7 @@ func (in inbound) inform(ctx context.Context, conversation uuid.UUID) error {
 		}
 		in.pacer.Take(personal) // asking counts as a message there
 	}
-	var paragraphs []teams.Paragraph
-	for _, p := range notice.Paragraphs(in.organisation.Language) {
-		paragraphs = append(paragraphs, teams.Paragraph(p))
-	}
-	card := teams.NoticeCard(teams.Language(in.organisation.Language), conversation.String(), notice.Version, paragraphs)
+	card := teams.NoticeCard(teams.Language(in.organisation.Language), conversation.String(), notice.Version, paragraphs(notice, in.organisation.Language))
 	if err := in.turn(personal); err != nil {
 		return err
 	}
@@ -409,8 +435,13 @@ func (in inbound) explain(err error) (text string, known bool) {
 
 // personal takes what an agent writes in the 1:1 chat: a command, or the answer to his current conversation.
 func (in inbound) personal(ctx context.Context) error {
+	text := in.TextWithoutMention()
+	verb, own := ownCommand(text)
 	agent, err := in.agent(ctx)
 	if errors.Is(err, chat.ErrNotFound) {
+		if own {
+			return in.say(ctx, in.words.ownNothing)
+		}
 		return in.say(ctx, in.words.noCurrent)
 	}
 	if err != nil {
@@ -421,12 +452,17 @@ func (in inbound) personal(ctx context.Context) error {
 			return err
 		}
 	}
-	text := in.TextWithoutMention()
 	switch {
 	case euii.InboundEqualFold(text, "help"):
 		return in.say(ctx, in.words.help)
-	case euii.InboundEqualFold(text, "my data"), euii.InboundEqualFold(text, "mes données"):
+	case own && verb == "":
 		return in.myData(ctx, agent)
+	case own:
+		said, err := in.asks(ctx, agent, ownAsks[verb])
+		if err != nil {
+			return in.tell(ctx, err)
+		}
+		return in.say(ctx, said)
 	case euii.InboundEqualFold(text, "chats"):
 		return in.chats(ctx, agent)
 	case agent.Current == uuid.Nil:
@@ -526,15 +562,34 @@ func (in inbound) say(ctx context.Context, text string) error {
 
 // post answers in the same chat, as soon as it may. Such a line is about the moment: it is not queued, and losing it loses nothing.
 func (in inbound) post(ctx context.Context, m teams.Message) error {
-	for wait := in.pacer.Take(in.ConversationID); wait > 0; wait = in.pacer.Take(in.ConversationID) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
+	if !in.awaitTurn(ctx) {
+		return nil
 	}
 	if _, err := in.Client.Send(ctx, in.at, in.ConversationID, m); err != nil {
 		in.Logger.WarnContext(ctx, "answer to agent not sent", "error", err)
 	}
 	return nil
+}
+
+// replace puts another card in place of the one whose button was pressed, in the 1:1 chat, where it is nobody else's. Replacing it again changes
+// nothing, so where it fails it is done when the press arrives again.
+func (in inbound) replace(ctx context.Context, card teams.Card) {
+	if !in.IsPersonal() || in.ReplyToID == "" || !in.awaitTurn(ctx) {
+		return
+	}
+	if err := in.Client.Update(ctx, in.at, in.ConversationID, in.ReplyToID, teams.Message{Card: card}); err != nil {
+		in.Logger.WarnContext(ctx, "card not replaced", "verb", in.Verb(), "error", err)
+	}
+}
+
+// awaitTurn waits until the chat may be written to, and reports whether it may.
+func (in inbound) awaitTurn(ctx context.Context) bool {
+	for wait := in.pacer.Take(in.ConversationID); wait > 0; wait = in.pacer.Take(in.ConversationID) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+	return true
 }

@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"counterfoil/audit"
+	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/bot"
 	"counterfoil/internal/chat"
@@ -115,7 +116,7 @@ func openOffice(t *testing.T, o relaytest.Options) *office {
 	r := of.Readers
 	b := bot.New(bot.Config{
 		Cloud: cloud, Verifier: verifier, Client: client, Store: of.Store, Relay: of.Relay, Tenants: tenants, Logger: logger, Now: time.Now,
-		VisitorToAgent: r.VisitorToAgent, JoinerToChannel: r.JoinerToChannel, FirstLine: r.FirstLineToChannel, ForAgent: r.ConversationForAgent, Own: r.OwnAgent,
+		VisitorToAgent: r.VisitorToAgent, JoinerToChannel: r.JoinerToChannel, FirstLine: r.FirstLineToChannel, ForAgent: r.ConversationForAgent, Own: r.OwnAgent, Collector: r.AgentCollector,
 		People: subject.Desk{Gate: of.Gate, Log: of.Log, Now: time.Now}, PublicURL: product.URL,
 	})
 	router := chi.NewRouter()
@@ -580,11 +581,30 @@ func TestAnAgentReadsAndAcceptsTheNoticeBeforeAnythingIsShownToHim(t *testing.T)
 	if a := of.click(t, "grace", card, "join", nil); !a.Error {
 		t.Errorf("the conversation that is kept for her was given to somebody else: %+v", a)
 	}
+	if err := of.teams.FailNext(standin.FaultError, 1); err != nil { // somewhere on the way something goes wrong
+		t.Fatal(err)
+	}
 	for range 2 {
-		if a := of.click(t, "amelie", notice, "accept", nil); a.Error {
+		if a, err := of.teams.ClickSeen(t.Context(), "amelie", notice, "accept", nil); err != nil {
+			t.Fatal(err)
+		} else if a.Error && !strings.HasPrefix(a.Text, "Nothing can be recorded") {
 			t.Fatalf("accept: %s", a.Text)
 		}
 	}
+	accepted := func() {
+		t.Helper()
+		of.wait(t, "the accepted notice without its button", func(s standin.State) bool {
+			return slices.ContainsFunc(s.Chats["amelie"], func(p standin.Post) bool {
+				return p.ID == notice.ID && has(p, "You have accepted. Version 1.") && has(p, "Your rights") && !has(p, `"accept"`)
+			})
+		})
+	}
+	accepted()
+	of.teams.DuplicateNext(true)
+	if a, err := of.teams.ClickSeen(t.Context(), "amelie", notice, "accept", nil); err != nil || a.Error {
+		t.Fatalf("accept arrives again: %+v (%v)", a, err)
+	}
+	accepted()
 	of.chat(t, "amelie", "Vera Visitor")
 	of.card(t, card.ID, "Amélie Dubois")
 	if n := count(of.Entries(t), "notice.accept"); n != 2 {
@@ -603,7 +623,7 @@ func TestMyDataCountsWhatWasShownAndLinksToTheFileOnce(t *testing.T) {
 	}
 	of.chat(t, "amelie", "/your-data/")
 	posts := of.teams.Chat("amelie")
-	text := posts[len(posts)-1].Text
+	text := posts[slices.IndexFunc(posts, func(p standin.Post) bool { return has(p, "/your-data/") })].Text
 	if !strings.Contains(text, "Show the visitor who answers him") || strings.Contains(text, "Amélie") || strings.Contains(text, "Vera") {
 		t.Errorf("she reads %q", text)
 	}
@@ -688,5 +708,218 @@ func TestARestrictedVisitorIsShownToAgentsAsRestricted(t *testing.T) {
 		if has(p, "Vera") || has(p, "Hello there") {
 			t.Error("the agent is shown what is restricted")
 		}
+	}
+}
+
+// asked lists what an agent asked about his own data, as the console sees it.
+func (of *office) asked(t *testing.T, agent uuid.UUID) (all []string) {
+	t.Helper()
+	requests, err := of.Gate.Requests(t.Context(), of.Organisation.ID, agent, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requests {
+		if days := r.Due.Sub(r.Received) / (24 * time.Hour); r.Source != "teams" || r.Identification != access.ByTeams || days != 30 {
+			t.Errorf("%s came by %s, identified by %q, with %d days", r.Kind, r.Source, r.Identification, days)
+		}
+		all = append(all, r.Kind+" "+r.State)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// ownCard asks for one's own data and waits for the card with what one may ask.
+func (of *office) ownCard(t *testing.T, who, command, title string) (card standin.Post) {
+	t.Helper()
+	if _, err := of.teams.Say(t.Context(), who, command); err != nil {
+		t.Fatal(err)
+	}
+	of.wait(t, "the card about her own data", func(s standin.State) bool {
+		for _, p := range s.Chats[who] {
+			if has(p, title) && has(p, `"restrict"`) {
+				card = p
+				return true
+			}
+		}
+		return false
+	})
+	return card
+}
+
+func TestAnAgentAsksAboutHisOwnDataByButtonsAndByCommands(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	if _, err := of.teams.Say(t.Context(), "grace", "my data erase"); err != nil {
+		t.Fatal(err)
+	}
+	of.chat(t, "grace", "No name and no address is kept of you.")
+	_, waiting := of.writes(t, "Hello there")
+	of.click(t, "amelie", waiting, "join", nil)
+	of.chat(t, "amelie", "Vera Visitor")
+	member, _ := of.teams.Member("amelie")
+	agent, err := of.Store.AgentByDirectory(t.Context(), of.Organisation.ID, member.AADObjectID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card := of.ownCard(t, "amelie", "my data", "Correct my name")
+	press := func(verb, want string) {
+		t.Helper()
+		if a := of.click(t, "amelie", card, verb, nil); a.Error || !strings.HasPrefix(a.Text, want) {
+			t.Errorf("%s answered %+v", verb, a)
+		}
+	}
+	check := func(restricted bool, want ...string) {
+		t.Helper()
+		if got := of.asked(t, agent.ID); !slices.Equal(got, want) {
+			t.Errorf("she asked %q, want %q", got, want)
+		}
+		if on, err := of.Gate.Restricted(t.Context(), of.Organisation.ID, agent.ID); on != restricted || err != nil {
+			t.Errorf("restricted is %t (%v)", on, err)
+		}
+	}
+	before := count(of.Entries(t), "request.open")
+	of.teams.DuplicateNext(true)
+	press("restrict", "The use of your data is restricted")
+	if a, err := of.teams.ClickSeen(t.Context(), "amelie", card, "restrict", nil); err != nil || a.Error { // as a client that lags behind shows it
+		t.Errorf("restrict again answered %+v (%v)", a, err)
+	}
+	check(true, "restriction answered")
+	of.card(t, waiting.ID, "Active") // the channel is shown her name no more
+	of.wait(t, "the channel card without her name", func(s standin.State) bool {
+		return slices.ContainsFunc(s.Channels[standin.FrontDesk], func(p standin.Post) bool { return p.ID == waiting.ID && !has(p, "Amélie") })
+	})
+	press("lift", "The restriction is lifted")
+	check(false, "restriction answered")
+	of.card(t, waiting.ID, "Amélie Dubois")
+	for range 2 {
+		press("erase", "Your request for erasure is noted")
+	}
+	of.wait(t, "the open request on the card", func(s standin.State) bool {
+		return slices.ContainsFunc(s.Chats["amelie"], func(p standin.Post) bool { return p.ID == card.ID && has(p, "Erasure, answer due by") })
+	})
+	for range 2 {
+		if _, err := of.teams.Say(t.Context(), "amelie", "Mes données opposer"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of.chat(t, "amelie", "Your objection is noted.")
+	check(true, "erasure open", "objection open", "restriction answered")
+	if _, err := of.teams.Say(t.Context(), "amelie", "mes données lever"); err != nil {
+		t.Fatal(err)
+	}
+	of.chat(t, "amelie", "The restriction is lifted.")
+	check(false, "erasure open", "objection withdrawn", "restriction answered")
+
+	// Her file answers that she asked for it.
+	press("file", "The link is in this chat.")
+	check(false, "access open", "erasure open", "objection withdrawn", "restriction answered")
+	posts := of.teams.Chat("amelie")
+	text := posts[len(posts)-1].Text
+	resp, err := http.Post(text[strings.LastIndex(text, "http"):], "application/x-www-form-urlencoded", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the file is %d (%v)", resp.StatusCode, err)
+	}
+	check(false, "access answered", "erasure open", "objection withdrawn", "restriction answered")
+	if n := count(of.Entries(t), "request.open") - before; n < 5 {
+		t.Errorf("%d records say that she asked", n)
+	}
+}
+
+func TestAnAgentsNameIsCorrectedFromHisProfileInTeams(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	_, card := of.writes(t, "Hello there")
+	of.click(t, "amelie", card, "join", nil)
+	of.card(t, card.ID, "Amélie Dubois")
+	member, _ := of.teams.Member("amelie")
+	agent, err := of.Store.AgentByDirectory(t.Context(), of.Organisation.ID, member.AADObjectID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := principal.NewAgent(of.Organisation.ID, agent.ID)
+	scene := access.Scene{Conversation: chat.Conversation{Organisation: of.Organisation.ID}}
+	err = of.Gate.Correct(t.Context(), of.Readers.AgentCollector, who, scene, agent.ID, agent.ID, access.Grounds{}, access.Field{Name: euii.AgentDisplayName, Value: euii.Receive("Amelie Dubios")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of.card(t, card.ID, "Amelie Dubios")
+	for range 2 { // once more when it arrives again
+		if _, err := of.teams.Say(t.Context(), "amelie", "my data correct"); err != nil {
+			t.Fatal(err)
+		}
+		of.chat(t, "amelie", "Your name is now kept as your Teams profile gives it")
+	}
+	of.card(t, card.ID, "Amélie Dubois")
+	if got := of.asked(t, agent.ID); !slices.Equal(got, []string{"rectification answered"}) {
+		t.Errorf("she asked %q", got)
+	}
+	if n := of.teams.Calls()[standin.CallMember]; n != 2 {
+		t.Errorf("%d members read, want one for Join and one for the correction", n)
+	}
+
+	// Where nothing is wrong here, the mistake is elsewhere, and somebody has to look.
+	_, other := of.writes(t, "Hello again")
+	of.click(t, "jonas", other, "join", nil)
+	of.card(t, other.ID, "Jonas Lindström")
+	for range 2 {
+		if _, err := of.teams.Say(t.Context(), "jonas", "mes données rectifier"); err != nil {
+			t.Fatal(err)
+		}
+		of.chat(t, "jonas", "Your organisation was asked to have it corrected")
+	}
+	member, _ = of.teams.Member("jonas")
+	if agent, err = of.Store.AgentByDirectory(t.Context(), of.Organisation.ID, member.AADObjectID); err != nil {
+		t.Fatal(err)
+	}
+	if got := of.asked(t, agent.ID); !slices.Equal(got, []string{"rectification open"}) {
+		t.Errorf("he asked %q", got)
+	}
+}
+
+func TestTheCardInTeamsFollowsWhatAVisitorCorrectsAndRestricts(t *testing.T) {
+	of := openOffice(t, relaytest.Options{})
+	session, card := of.writes(t, "Hello there")
+	of.click(t, "amelie", card, "join", nil)
+	of.chat(t, "amelie", "Vera Visitor")
+	intro := of.teams.Chat("amelie")[slices.IndexFunc(of.teams.Chat("amelie"), func(p standin.Post) bool { return has(p, "Vera Visitor") })].ID
+	shows := func(text string) {
+		t.Helper()
+		of.wait(t, fmt.Sprintf("%q on the introduction", text), func(s standin.State) bool {
+			return slices.ContainsFunc(s.Chats["amelie"], func(p standin.Post) bool { return p.ID == intro && has(p, text) })
+		})
+	}
+	desk := subject.Desk{Gate: of.Gate, Log: of.Log, Now: time.Now}
+	who, person := principal.NewVisitor(of.Organisation.ID, session.Visitor), subject.Person{Organisation: of.Organisation.ID, Kind: "visitor", ID: session.Visitor}
+	scene, err := of.Relay.Scene(t.Context(), of.Organisation.ID, session.Conversation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := count(of.Entries(t), "introduce_visitor_to_agent")
+	err = desk.Correct(t.Context(), who, of.Readers.VisitorCollector, scene, person, session.Conversation, "widget", access.ByToken, "en", true, access.Field{Name: euii.VisitorDisplayName, Value: euii.Receive("Vera Vasquez")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shows("Vera Vasquez")
+	if n := count(of.Entries(t), "introduce_visitor_to_agent"); n != before+1 {
+		t.Errorf("%d records say that the new name was shown, want %d", n, before+1)
+	}
+	for _, step := range []struct{ kind, text string }{{access.AsksRestriction, "use restricted by the visitor"}, {subject.Lift, "Vera Vasquez"}} {
+		if err := desk.Ask(t.Context(), who, person, step.kind, "widget", access.ByToken, "en"); err != nil {
+			t.Fatal(err)
+		}
+		shows(step.text)
+	}
+	of.click(t, "amelie", card, "end", nil)
+	shows("Closed")
+	err = desk.Correct(t.Context(), who, of.Readers.VisitorCollector, scene, person, session.Conversation, "widget", access.ByToken, "en", true, access.Field{Name: euii.VisitorDisplayName, Value: euii.Receive("Vera Third")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waiting int
+	if err := of.DB.Superuser(t).QueryRow(t.Context(), "select count(*) from chat.outbox where state = 'waiting'").Scan(&waiting); err != nil || waiting != 0 {
+		t.Errorf("after the end %d deliveries wait (%v)", waiting, err)
 	}
 }

@@ -106,7 +106,9 @@ func (b *Bot) deliver(ctx context.Context, d store.Delivery) {
 
 // repeatable reports whether a delivery may be tried again when nobody knows whether Teams has it. Replacing a card again
 // changes nothing. A second card of the same conversation is a nuisance, but without one nobody would ever join.
-func repeatable(kind string) bool { return kind == "card.update" || kind == "card.post" }
+func repeatable(kind string) bool {
+	return kind == "card.update" || kind == "intro.update" || kind == "card.post"
+}
 
 // judge says what to do after an error: nothing is repeated of which it is unknown whether Teams has it.
 func (b *Bot) judge(ctx context.Context, d store.Delivery, err error) outcome {
@@ -170,6 +172,8 @@ func (b *Bot) attempt(ctx context.Context, d store.Delivery) (outcome, error) {
 		return b.postCard(ctx, organisation, scene)
 	case "card.update":
 		return b.updateCard(ctx, organisation, scene)
+	case "intro.update":
+		return b.updateIntro(ctx, organisation, scene, d)
 	}
 	return b.toAgent(ctx, organisation, scene, d)
 }
@@ -334,6 +338,46 @@ func (b *Bot) toAgent(ctx context.Context, o chat.Organisation, scene access.Sce
 	return sent, nil
 }
 
+// updateIntro shows the agent who holds the conversation its visitor as he is kept now. It is a disclosure like the first.
+func (b *Bot) updateIntro(ctx context.Context, o chat.Organisation, scene access.Scene, d store.Delivery) (outcome, error) {
+	c := scene.Conversation
+	if c.Intro == "" || c.State != chat.Active || d.Agent == nil || *d.Agent != c.Agent {
+		return notNeeded, nil
+	}
+	agent, err := b.Store.Agent(ctx, o.ID, c.Agent)
+	if err != nil {
+		return outcome{}, err
+	}
+	at, err := teams.ParseServiceURL(agent.ServiceURL, b.Cloud)
+	if err != nil {
+		return outcome{"failed", "service_url", 0}, nil
+	}
+	if err := b.turn(agent.Personal); err != nil {
+		return outcome{}, err
+	}
+	message, err := b.introduction(ctx, o, scene, principal.NewAgent(o.ID, agent.ID))
+	if err != nil {
+		return outcome{}, err
+	}
+	return sent, b.Client.Update(ctx, at, agent.Personal, c.Intro, message)
+}
+
+// introduction presents the visitor to his agent.
+func (b *Bot) introduction(ctx context.Context, o chat.Organisation, scene access.Scene, who principal.Agent) (teams.Message, error) {
+	c := scene.Conversation
+	visitor, err := b.VisitorToAgent.Read(ctx, who, scene, c.Visitor, c.ID)
+	if restricted(err) {
+		return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{Conversation: c.ID.String(), Handle: c.Handle, Name: wordsOf(o.Language).restricted})}, nil
+	}
+	if err != nil {
+		return teams.Message{}, err
+	}
+	return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{
+		Conversation: c.ID.String(), Handle: c.Handle, Language: map[string]string{"en": "English", "fr": "français"}[c.Language],
+		Name: euii.Reveal(visitor.Value(euii.VisitorDisplayName)), Email: euii.Reveal(visitor.Value(euii.VisitorEmail)),
+	})}, nil
+}
+
 // retireIntro takes the visitor's name and the buttons out of the 1:1 chat when the conversation is no longer the agent's.
 func (b *Bot) retireIntro(ctx context.Context, at teams.ServiceURL, o chat.Organisation, c chat.Conversation, chatID, kind string) error {
 	if c.Intro == "" {
@@ -363,17 +407,7 @@ func (b *Bot) forAgent(ctx context.Context, o chat.Organisation, scene access.Sc
 	c, w, who := scene.Conversation, wordsOf(o.Language), principal.NewAgent(o.ID, agent.ID)
 	switch d.Kind {
 	case "intro":
-		visitor, err := b.VisitorToAgent.Read(ctx, who, scene, c.Visitor, c.ID)
-		if restricted(err) {
-			return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{Conversation: c.ID.String(), Handle: c.Handle, Name: w.restricted})}, nil
-		}
-		if err != nil {
-			return teams.Message{}, err
-		}
-		return teams.Message{Card: teams.IntroCard(teams.Language(o.Language), teams.Intro{
-			Conversation: c.ID.String(), Handle: c.Handle, Language: map[string]string{"en": "English", "fr": "français"}[c.Language],
-			Name: euii.Reveal(visitor.Value(euii.VisitorDisplayName)), Email: euii.Reveal(visitor.Value(euii.VisitorEmail)),
-		})}, nil
+		return b.introduction(ctx, o, scene, who)
 	case "say":
 		messages, err := b.follow(agent.ID, c.ID, who).Read(ctx, scene, d.Seq-1, 1)
 		if restricted(err) {

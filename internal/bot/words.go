@@ -4,7 +4,8 @@ package bot
 type words struct {
 	joined, taken, closed, gone, noProfile, denied, unavailable, notJoined, noCurrent, tooLong, noFiles, ended, transferred string
 	replied, repeated, visitorEnded, youEnded, left, doubt, switched, help, refused                                         string
-	readFirst, restricted, restrictedSay, ownData, ownNever, ownPartly, ownLink, ownRestricted                              string
+	readFirst, restricted, restrictedSay, ownData, ownNever, ownPartly, ownLink, ownSent, ownNothing                        string
+	ownLimited, ownLifted, ownObjected, ownErase, ownCorrected, ownSame                                                     string
 }
 
 func wordsOf(language string) words {
@@ -18,7 +19,14 @@ func wordsOf(language string) words {
 			ownNever:      "Votre nom et votre e-mail n'ont été montrés à personne.",
 			ownPartly:     "Seuls les enregistrements les plus récents sont comptés.",
 			ownLink:       "Votre dossier, avec chaque affichage et une preuve (valable une fois, jusqu'à %s UTC) : %s",
-			ownRestricted: "L'utilisation de vos données est limitée : elles ne sont montrées qu'à vous.",
+			ownSent:       "Le lien est dans cette discussion.",
+			ownNothing:    "Ni nom ni adresse ne sont conservés de vous.",
+			ownLimited:    "L'utilisation de vos données est limitée : elles ne sont montrées qu'à vous, jusqu'à ce que vous leviez la limitation (mes données lever).",
+			ownLifted:     "La limitation est levée.",
+			ownObjected:   "Votre opposition est enregistrée. Jusqu'à la réponse, au plus tard le %s, vos données ne sont montrées qu'à vous.",
+			ownErase:      "Votre demande d'effacement est enregistrée. Votre organisation répond au plus tard le %s.",
+			ownCorrected:  "Votre nom est désormais conservé tel que votre profil Teams le donne, dans chaque conversation aussi.",
+			ownSame:       "Votre nom est déjà conservé tel que votre profil Teams le donne. Votre organisation est chargée de le faire rectifier et répond au plus tard le %s.",
 			taken:         "Quelqu'un d'autre a déjà rejoint cette conversation.",
 			closed:        "Cette conversation est terminée.",
 			gone:          "Cette conversation n'existe plus.",
@@ -39,7 +47,7 @@ func wordsOf(language string) words {
 			left:          "Vous avez rendu la conversation au canal.",
 			doubt:         "Un message du visiteur ne vous est peut-être pas parvenu. Si quelque chose manque, demandez-lui de le répéter.",
 			switched:      "Vos messages vont maintenant à cette conversation.",
-			help:          "Écrivez ici pour répondre au visiteur. Commandes : chats (choisir une conversation), end (terminer), transfer (rendre au canal), mes données (ce qui est conservé de vous), help.",
+			help:          "Écrivez ici pour répondre au visiteur. Commandes : chats (choisir une conversation), end (terminer), transfer (rendre au canal), mes données (ce qui est conservé de vous ; mes données dossier, rectifier, limiter, lever, opposer ou effacer pour demander), help.",
 		}
 	}
 	return words{
@@ -51,7 +59,14 @@ func wordsOf(language string) words {
 		ownNever:      "Your name and email were shown to nobody.",
 		ownPartly:     "Only the newest records are counted.",
 		ownLink:       "Your file, with each time it was shown and a proof (works once, until %s UTC): %s",
-		ownRestricted: "The use of your data is restricted: it is shown to nobody but you.",
+		ownSent:       "The link is in this chat.",
+		ownNothing:    "No name and no address is kept of you.",
+		ownLimited:    "The use of your data is restricted: it is shown to nobody but you, until you lift that (my data lift).",
+		ownLifted:     "The restriction is lifted.",
+		ownObjected:   "Your objection is noted. Until it is answered, by %s at the latest, your data is shown to nobody but you.",
+		ownErase:      "Your request for erasure is noted. Your organisation answers it by %s.",
+		ownCorrected:  "Your name is now kept as your Teams profile gives it, in each conversation too.",
+		ownSame:       "Your name is kept as your Teams profile gives it already. Your organisation was asked to have it corrected, and answers by %s.",
 		taken:         "Somebody else has joined this conversation already.",
 		closed:        "This conversation has ended.",
 		gone:          "This conversation is no longer there.",
@@ -72,6 +87,6 @@ func wordsOf(language string) words {
 		left:          "You have given the conversation back to the channel.",
 		doubt:         "A message of the visitor may not have reached you. If something seems missing, ask for it again.",
 		switched:      "What you write now goes to this conversation.",
-		help:          "Write here to answer the visitor. Commands: chats (choose a conversation), end, transfer (back to the channel), my data (what is kept of you), help.",
+		help:          "Write here to answer the visitor. Commands: chats (choose a conversation), end, transfer (back to the channel), my data (what is kept of you; my data file, correct, restrict, lift, object or erase to ask), help.",
 	}
 }

@@ -616,6 +616,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	must(t, err)
 	entries := s.Entries(t)
 	talked := slices.IndexFunc(entries, func(e audit.Entry) bool { return e.Conversation != "" })
+	signedIn := slices.IndexFunc(entries, func(e audit.Entry) bool { return e.Action == "sign_in.complete" })
 	whom := s.whom("agent")
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/approvals/ask", with(whom, "approval", "break_glass", "reason", reason, "minutes", "15"))
 	asked, _ := s.expect(http.StatusSeeOther, "POST", "/requests/open", with(whom, "asks", "access", "source", "letter", "received", s.now().Format(time.DateOnly)))
@@ -625,7 +626,7 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert, "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location")).Replace(route)
+		path := strings.NewReplacer("/events/{seq}/session", fmt.Sprintf("/events/%d/session", signedIn), "{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert, "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location")).Replace(route)
 		query := whom
 		if route == "/transcript" || route == "/access/address" {
 			query = url.Values{"ref": {entries[talked].Conversation}, "admin": {sessions[0].Admin.String()}, "address": {sessions[0].Address}}

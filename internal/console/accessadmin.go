@@ -198,6 +198,13 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, v visit, admin p
 		purpose = policy.OwnAccount
 	}
 	facts, err := s.reference(r, admin, id)
+	var sessions []signin.Open
+	if err == nil && session != uuid.Nil {
+		sessions, err = s.cfg.Desk.Sessions(ctx, organisation)
+	}
+	if i := slices.IndexFunc(sessions, func(o signin.Open) bool { return o.ID == session }); i >= 0 {
+		facts[sessionEnded] = access.Began(sessions[i].Started)
+	}
 	if err == nil {
 		err = s.cfg.Gate.Act(ctx, admin, purpose, organisation, "session.revoke", facts)
 	}

@@ -220,11 +220,11 @@ type banner struct {
 	Until       string // of notices that are to be forgotten
 }
 
-// banners are what everybody in the console has to know, whatever he does there: emergencies that are going on, changes of the
+// banners are what everybody in the console has to know, whatever he does there: what two agreed on and is in force, changes of the
 // allowlist that wait or came from the host, and what happened to his own account.
 func (s *Server) banners(r *http.Request, lang string, admin principal.Admin, news signin.News) (all []banner, err error) {
 	var inForce []access.Approval
-	if news.Emergencies {
+	if news.Consents {
 		inForce, err = s.cfg.Gate.InForce(r.Context(), admin.Organisation())
 	}
 	var networks []signin.Network
@@ -240,6 +240,8 @@ func (s *Server) banners(r *http.Request, lang string, admin principal.Admin, ne
 	}
 	for _, a := range inForce {
 		if a.SubjectKind == "" {
+			all = append(all, banner{Kind: "note", Link: "/approvals/" + a.ID.String(), Label: word(lang, "seeIt"), Text: fmt.Sprintf(word(lang, "bannerConsent"), word(lang, "approval_"+a.Kind),
+				handle(lang, audit.Party{Kind: "admin", Ref: a.Asker}), a.Ends.UTC().Format("15:04"))})
 			continue
 		}
 		all = append(all, banner{Kind: "alarm", Link: "/approvals/" + a.ID.String(), Label: word(lang, "seeIt"), Text: fmt.Sprintf(word(lang, "bannerEmergency"),

@@ -147,7 +147,7 @@ func (s *Server) apiTrouble(w http.ResponseWriter, r *http.Request, err error) {
 
 // apiRecords gives a page of records, newest first, each as the log has it.
 func (s *Server) apiRecords(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	asked, err := s.seek(r, c)
+	asked, err := s.seek(r.Context(), c, r.URL.Query().Get("q"))
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ type apiCount struct {
 
 // apiCounts counts what answers a filter, by hour or day.
 func (s *Server) apiCounts(w http.ResponseWriter, r *http.Request, c principal.Client) error {
-	asked, err := s.seek(r, c)
+	asked, err := s.seek(r.Context(), c, r.URL.Query().Get("q"))
 	if err != nil {
 		return err
 	}

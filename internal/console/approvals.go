@@ -29,6 +29,7 @@ type approval struct {
 	Asked, Decided, Ends, Reviewed          string
 	Apply                                   string // where what was consented to is done
 	Digest, Source                          string // of a policy: exactly which, and where one reads it
+	Count, Records                          string // of an export: how many, and where one sees them
 	Minutes                                 int
 	Open, Mine, InForce, Over, Approve      bool
 }
@@ -81,13 +82,16 @@ func (s *Server) approval(lang string, admin principal.Admin, a access.Approval,
 	out.State, out.Chip = word(lang, "approval_is_"+state), chip
 	out.Approve = out.Open && !out.Mine && slices.Contains(admin.Roles(), "approver")
 	if out.InForce && out.Mine {
-		out.Apply = map[string]string{access.ForAllowlist: "/allowlist/apply", access.ForPolicy: "/policy/choose", access.ForErasure: "/controls/organisation"}[a.Kind]
+		out.Apply = map[string]string{access.ForAllowlist: "/allowlist/apply", access.ForPolicy: "/policy/choose", access.ForErasure: "/controls/organisation", access.ForExport: "/export/approved"}[a.Kind]
 	}
 	if act, digest, _ := strings.Cut(a.About, " "); a.Kind == access.ForPolicy {
 		out.About = word(lang, "choice_"+act) + ": " + a.Detail
 		if out.Digest = digest; digest != "" {
 			out.Source = link("/policy", "of", digest)
 		}
+	}
+	if x, ok := parseExtract(a.About); ok && a.Kind == access.ForExport {
+		out.About, out.Count, out.Records = x.What(lang), a.Detail, x.Link()
 	}
 	return out
 }
@@ -157,7 +161,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, v visit, admin p
 				s.trouble(w, r, v, fmt.Errorf("the log in the database is damaged: %w", err))
 				return
 			}
-			if e.Facts[access.FactApproval] == a.ID.String() && e.Facts["approval.by"] != "" { // decided with the consent
+			if e.Facts[access.FactApproval] == a.ID.String() && (e.Facts["approval.by"] != "" || e.Action == exported) { // decided with the consent, or what came of it
 				page.Rows = append(page.Rows, rowOf(v.lang, e))
 			}
 		}
@@ -239,6 +243,11 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, v visit, admin prin
 		a.About, a.Detail = c.About(), c.Revision
 	case access.ForErasure:
 		a.About, a.Detail = wholeOrganisation, word(v.lang, "covers_organisation")
+	case access.ForExport:
+		if err := s.exportAsked(r, v.lang, admin, &a); err != nil {
+			s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+			return
+		}
 	default:
 		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
 		return
@@ -253,7 +262,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, v visit, admin prin
 	}
 	id, err := s.cfg.Gate.Ask(r.Context(), admin, a)
 	if err != nil {
-		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+		s.failed(w, r, v, admin, policy.ExportRecords, err) // where policy decides on the asking
 		return
 	}
 	http.Redirect(w, r, "/approvals/"+id.String(), http.StatusSeeOther)

@@ -72,6 +72,7 @@ type Config struct {
 	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
 	ConversationFile                 access.ConversationFile
 	VisitorCorrector, AgentCorrector access.Collector
+	Finder                           access.Finder
 
 	AgentToAdmin, VisitorToAdmin         access.Reader[euii.Admin]
 	AgentInEmergency, VisitorInEmergency access.Reader[euii.Admin]
@@ -88,6 +89,7 @@ type Server struct {
 	csrf   *http.CrossOriginProtection
 	acts   map[string]http.HandlerFunc // what administrators do, by path
 
+	alone    int // how many records somebody exports by himself
 	verifier *verifier
 
 	reports *rate.Limiter // of violations
@@ -107,7 +109,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), verifier: newVerifier(), paces: newPaces(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
+	s := &Server{cfg: c, assets: a, secure: u.Scheme == "https", csrf: http.NewCrossOriginProtection(), alone: exportRows, verifier: newVerifier(), paces: newPaces(), acts: make(map[string]http.HandlerFunc), reports: rate.NewLimiter(rate.Every(time.Second), 10)}
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	if err := s.csrf.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
@@ -498,6 +500,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
 	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls",
+	"export-ask": "exportAskTitle", "signed-in": "signedInTitle", "session": "sessionTitle",
 	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 
 func title(lang, name string, page any) string {

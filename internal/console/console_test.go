@@ -92,7 +92,8 @@ func newSite(t *testing.T, address string) *site {
 		Store: s.Store, People: subject.Desk{Gate: s.Gate, Log: s.Log, Now: s.now}, Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate),
 		OrganisationName: func(context.Context, uuid.UUID) (string, error) { return s.Organisation.Name, nil },
 		VisitorFile:      s.Readers.VisitorFile, AgentFile: s.Readers.AgentFile, ConversationFile: s.Readers.ConversationFile, VisitorCorrector: s.Readers.VisitorCorrector, AgentCorrector: s.Readers.AgentCorrector,
-		Scene: s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
+		Finder: s.Readers.PersonFinder,
+		Scene:  s.Relay.Scene, Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return *s.lies }},
 		AddressToAdmin: s.Readers.AddressToAdmin, TranscriptToAdmin: s.Readers.TranscriptToAdmin, TranscriptInEmergency: s.Readers.TranscriptInEmergency,
 		AgentToAdmin: s.Readers.AgentToAdmin, VisitorToAdmin: s.Readers.VisitorToAdmin, AgentInEmergency: s.Readers.AgentInEmergency, VisitorInEmergency: s.Readers.VisitorInEmergency,
 	})

@@ -290,6 +290,8 @@ type eventPage struct {
 	Why            string   // as somebody wrote it down
 	People         []person // whom one can ask to see
 	Conversation   string   // where one asks to read it
+	ChatFilter     string   // finds all records of the conversation
+	Session        string   // where all of the session is in which it was made
 	Rule, RuleText string
 	Facts          []fact
 	Raw            string

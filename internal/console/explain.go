@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"counterfoil/audit"
+	"counterfoil/internal/filter"
 	"counterfoil/policy"
 )
 
@@ -91,6 +92,12 @@ func explain(lang string, e audit.Entry) eventPage {
 	}
 	if one := personOf(lang, audit.Party{Kind: "conversation", Ref: e.Conversation}, e.Time); one.Transcript() != "" {
 		p.Conversation = one.Transcript()
+	}
+	if filter.IsReference(e.Conversation) {
+		p.ChatFilter = filter.Filter{}.And(filter.Conversation, e.Conversation).Within(filter.Moment{At: e.Time.Add(-31 * 24 * time.Hour)}, filter.Moment{At: e.Time.Add(31 * 24 * time.Hour)}).String()
+	}
+	if _, ok := sessionOf(e); ok {
+		p.Session = fmt.Sprintf("/events/%d/session", e.Seq)
 	}
 	for _, code := range e.Reasons {
 		p.Reasons = append(p.Reasons, cmp.Or(word(lang, "reason_"+code), code))

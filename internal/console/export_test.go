@@ -7,3 +7,6 @@ var (
 
 // CEF escapes a text for the header and for a value.
 func CEF(s string) (header, value string) { return cefHeader.Replace(s), cefValue.Replace(s) }
+
+// Alone sets how many records somebody exports by himself.
+func (s *Server) Alone(n int) { s.alone = n }

@@ -1,12 +1,18 @@
 package console
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,8 +20,10 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
+	"counterfoil/internal/access"
 	"counterfoil/internal/filter"
 	"counterfoil/internal/principal"
+	"counterfoil/policy"
 )
 
 const (
@@ -32,6 +40,7 @@ type tally struct {
 	Actor, Subject    audit.Party
 	Who, About        string // handles
 	N, Masked, Denied int64
+	Over              bool // it has as many records as somebody wants to be marked
 	FirstAt, LastAt   time.Time
 	Purposes          []string
 	Trend             string // points of a line, 96 wide and 24 high
@@ -183,6 +192,12 @@ type peoplePage struct {
 	after   pglog.Place
 }
 
+// Marked is from how many records on a pair is marked, where that is asked.
+func (peoplePage) Marked() string { return "" }
+
+// Marked is from how many records on a pair is marked.
+func (p whoPage) Marked() string { return strconv.FormatInt(p.Least, 10) }
+
 // within gives a filter that says no time the last days, and the choices of others.
 func within(lang string, f *search, days int) []choice {
 	if f.sought.Since.IsZero() && f.sought.Until.IsZero() {
@@ -250,8 +265,26 @@ func (s *Server) showPeople(w http.ResponseWriter, r *http.Request, v visit, adm
 // whoPage shows who saw whom.
 type whoPage struct {
 	peoplePage
+	Least   int64   // from how many records on a pair is marked
 	Columns []tally // whose data is asked for most
 	Matrix  []matrixRow
+}
+
+// leastMarked is from how many records on a pair is marked where nobody says.
+const leastMarked = 10
+
+func leastOf(r *http.Request) int64 {
+	if n, ok := number(r.URL.Query().Get("least")); ok && n > 0 {
+		return int64(n)
+	}
+	return leastMarked
+}
+
+// mark marks the pairs with as many records as that.
+func mark(list []tally, least int64) {
+	for i := range list {
+		list[i].Over = list[i].N >= least
+	}
 }
 
 // matrixRow is one who asked, with how often for each of the columns.
@@ -299,7 +332,7 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin prin
 	if !ok {
 		return
 	}
-	page, status := whoPage{peoplePage: looked}, http.StatusOK
+	page, status := whoPage{peoplePage: looked, Least: leastOf(r)}, http.StatusOK
 	if page.Wrong != nil {
 		status = http.StatusBadRequest
 	} else {
@@ -308,9 +341,60 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request, v visit, admin prin
 			s.trouble(w, r, v, err)
 			return
 		}
+		mark(page.People, page.Least)
 		page.Columns, page.Matrix = matrix(page.People)
+		mark(page.Columns, page.Least)
 	}
-	s.renderAs(w, v, status, "who", page, view{Handle: name, Path: link("/who", "q", page.Text)})
+	s.renderAs(w, v, status, "who", page, view{Handle: name, Path: link("/who", "q", page.Text, "least", page.Least)})
+}
+
+// exportPairs gives who saw whom as a table for a spreadsheet: all pairs, and not those of one page. It is recorded before any of it is sent.
+func (s *Server) exportPairs(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	looked, _, ok := s.looked(w, r, v, admin, "console.who")
+	if !ok {
+		return
+	}
+	page := whoPage{peoplePage: looked, Least: leastOf(r)}
+	if page.Wrong != nil {
+		http.Redirect(w, r, link("/who", "q", page.Text), http.StatusSeeOther) // which shows what is wrong
+		return
+	}
+	b := bytes.NewBufferString("actor_kind,actor,subject_kind,subject,records,masked,denied,at_least_" + strconv.FormatInt(page.Least, 10) + ",purposes,first,last\n")
+	table, n := csv.NewWriter(b), 0
+	var after pglog.Place
+	for more := true; more; {
+		counted, err := s.people(r.Context(), "en", admin, page.search, pglog.ByPair, after)
+		if err == nil {
+			more = counted.Next != ""
+			after, err = cursorPlace(counted.Next)
+		}
+		if n += len(counted.People); err == nil && n > s.alone {
+			s.say(w, r, v, admin, http.StatusRequestEntityTooLarge, "pairsTooMany")
+			return
+		}
+		mark(counted.People, page.Least)
+		for _, p := range counted.People {
+			row := []string{p.Actor.Kind, p.Actor.Ref, p.Subject.Kind, p.Subject.Ref, strconv.FormatInt(p.N, 10), strconv.FormatInt(p.Masked, 10), strconv.FormatInt(p.Denied, 10), strconv.FormatBool(p.Over),
+				strings.Join(p.Purposes, "; "), access.Began(p.FirstAt), access.Began(p.LastAt)}
+			for i := range row {
+				row[i] = plainCell(row[i])
+			}
+			err = errors.Join(err, table.Write(row))
+		}
+		if table.Flush(); err != nil || table.Error() != nil {
+			s.trouble(w, r, v, errors.Join(err, table.Error()))
+			return
+		}
+	}
+	sum := sha256.Sum256(b.Bytes())
+	err := s.cfg.Gate.Act(r.Context(), admin, policy.ReadAuditLog, admin.Organisation(), exported,
+		map[string]string{"filter": page.recorded, "format": "pairs", "last": strconv.Itoa(n), "digest": "sha256:" + hex.EncodeToString(sum[:])})
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	format{name: "pairs.csv", kind: "text/csv; charset=utf-8"}.announce(w)
+	_, _ = w.Write(b.Bytes()) // whoever asked may have gone
 }
 
 // personPage is the history of one person.

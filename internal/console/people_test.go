@@ -1,6 +1,9 @@
 package console_test
 
 import (
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
 	"fmt"
 	"html"
 	"net/http"
@@ -118,6 +121,50 @@ func TestWhoSawWhomCountsEveryPair(t *testing.T) {
 	}
 	s.expect(http.StatusBadRequest, "GET", "/who?q=nonsense", nil)
 	s.expect(http.StatusBadRequest, "GET", "/people?q=nonsense", nil)
+}
+
+// CON-05: pairs with as many records as one says are marked, not by colour alone, and all pairs can be had as a table.
+func TestPairsFromAThresholdOnAreMarkedAndTakenOutAsATable(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.history(70)
+	s.history(1)
+	s.setUp()
+	s.signIn()
+	marked := func(page string) int { return strings.Count(page, `▲<span class="hidden"> at or above`) }
+	if page := s.page("/who"); marked(page) != 0 || !strings.Contains(page, `name="least" type="number" min="1" max="1000000000" value="10"`) {
+		t.Errorf("without saying, from ten on:\n%s", page)
+	}
+	page := s.page("/who?least=3")
+	if marked(page) != 2 || strings.Count(page, `class="deny over"`) != 1 { // once in the matrix, once in the list
+		t.Errorf("%d are marked:\n%s", marked(page), page)
+	}
+	for _, kept := range []string{`least=3&amp;q=since%3A-1d`, `value="3"`} {
+		if !strings.Contains(page, kept) {
+			t.Errorf("the page forgets the threshold: no %s", kept)
+		}
+	}
+	if n := marked(s.page("/who?least=2")); n != 2*35 {
+		t.Errorf("from two on %d are marked", n)
+	}
+	resp, file := s.expect(http.StatusOK, "GET", "/who/pairs?least=3", nil)
+	rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
+	must(t, err)
+	over := 0
+	for _, row := range rows[1:] {
+		if row[7] == "true" {
+			over++
+		}
+	}
+	if len(rows) != 1+35 || over != 1 || rows[0][7] != "at_least_3" || resp.Header.Get("Content-Disposition") != `attachment; filename="pairs.csv"` {
+		t.Errorf("%d rows, %d over: %q", len(rows), over, rows[0])
+	}
+	sum := sha256.Sum256([]byte(file))
+	if e := s.last(); e.Action != "console.exported" || e.Facts["format"] != "pairs" || e.Facts["last"] != "35" || e.Facts["digest"] != "sha256:"+hex.EncodeToString(sum[:]) {
+		t.Errorf("%+v", e)
+	}
+	s.expect(http.StatusSeeOther, "GET", "/who/pairs?q=nonsense", nil)
+	s.server.Alone(30)
+	s.expect(http.StatusRequestEntityTooLarge, "GET", "/who/pairs", nil)
 }
 
 // CON-05: there is no ceiling and no offset; each page goes on where the last one ended, and the counts are of the whole period.

@@ -31,6 +31,7 @@ func (s *Server) peopleRoutes(r chi.Router) {
 	r.Get("/requests", s.signedIn(s.requests))
 	r.Get("/requests/new", s.signedIn(s.newRequest))
 	r.Get("/requests/{id}", s.signedIn(s.request))
+	s.act(r, "/requests/find", s.findPerson)
 	s.act(r, "/requests/open", s.openRequest)
 	s.act(r, "/requests/step", s.stepRequest)
 	s.act(r, "/requests/use", s.restrictUse)
@@ -122,6 +123,42 @@ type requestPage struct {
 	Restricted      bool
 	Visitor         bool
 	Identifications []choice
+}
+
+// foundPage is who was found by an email: handles, and where one registers what they ask.
+type foundPage struct {
+	Kind string
+	List []foundPerson
+}
+
+type foundPerson struct{ Handle, Since, To string }
+
+// findPerson finds whose email an address is, after that is decided and on record. The email is not shown again.
+func (s *Server) findPerson(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	kind, email := r.PostFormValue("kind"), euii.InboundTrim(euii.Receive(r.PostFormValue("email")))
+	if kind != "visitor" && kind != "agent" || euii.InboundEmpty(email) || euii.CheckInbound(email, 254, false) != nil {
+		s.say(w, r, v, admin, http.StatusBadRequest, "badForm")
+		return
+	}
+	on, err := s.becauseOf(r, admin)
+	var found []access.Found
+	if err == nil {
+		found, err = s.cfg.Finder.Find(r.Context(), admin, kind, email, on)
+	}
+	if err != nil {
+		s.failed(w, r, v, admin, policy.FindPerson, err)
+		return
+	}
+	page := foundPage{Kind: kind}
+	for _, f := range found {
+		p := personOf(v.lang, audit.Party{Kind: kind, Ref: f.Ref}, f.Since)
+		one := foundPerson{Handle: p.Handle, To: p.to("/requests/new")}
+		if kind == "visitor" { // of an agent it is not when his profile was made
+			one.Since = moment(v.lang, f.Since)
+		}
+		page.List = append(page.List, one)
+	}
+	s.show(w, r, v, admin, http.StatusOK, "found-person", page, "")
 }
 
 // requested finds the request of a form or an address.

@@ -10,7 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"counterfoil/internal/access"
+	"counterfoil/internal/access/euii"
 	"counterfoil/internal/chat"
+	"counterfoil/internal/principal"
 )
 
 func TestARequestByLetterIsAnsweredWithAFileOfThePersonOnceIdentityIsEstablished(t *testing.T) {
@@ -116,5 +119,61 @@ func TestANoticeIsDraftedAndPublishedOnRecord(t *testing.T) {
 	}
 	if drafted != 1 || published < 1 {
 		t.Errorf("%d drafts and %d publications are on record", drafted, published)
+	}
+}
+
+func TestWhoWritesALetterIsFoundByHisEmailForAReasonAndOnRecord(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.conversation()
+	s.setUpAs("privacy_officer")
+	s.signIn()
+	form := url.Values{"kind": {"visitor"}, "email": {" " + strings.ToUpper(visitorEmail)}, "reason": {"a letter of 3 November"}}
+	s.expect(http.StatusBadRequest, "POST", "/requests/find", url.Values{"kind": {"visitor"}, "email": {visitorEmail}})
+	s.expect(http.StatusForbidden, "POST", "/requests/find", form) // no factor was given for it
+	page := s.do(http.StatusOK, "/requests/find", form)
+	ref := s.whom("visitor").Get("ref")
+	if !strings.Contains(page, "/requests/new?") || !strings.Contains(page, "ref="+ref) || strings.Contains(strings.ToLower(page), visitorEmail) || strings.Contains(page, visitorName) {
+		t.Errorf("he is found as %s", page)
+	}
+	if _, page := s.expect(http.StatusOK, "POST", "/requests/find", with(form, "email", "nobody@example.org")); strings.Contains(page, "/requests/new?") {
+		t.Errorf("nobody is found as %s", page)
+	}
+	if _, page := s.expect(http.StatusOK, "POST", "/requests/find", with(form, "kind", "agent", "email", agentEmail)); !strings.Contains(page, "ref="+s.whom("agent").Get("ref")) {
+		t.Errorf("the agent is found as %s", page)
+	}
+	allowed := 0
+	for _, e := range s.Entries(t) {
+		if e.Action == "find_person" && e.Decision == "allow" {
+			if allowed++; e.Rule != "find_person.by_email" || e.Facts["reason.id"] == "" || e.Subject.Ref != "" {
+				t.Errorf("record %d of the search: %+v", e.Seq, e)
+			}
+		}
+	}
+	if allowed != 3 {
+		t.Errorf("%d searches are on record", allowed)
+	}
+	from := strings.Index(page, "/requests/new?")
+	address := strings.ReplaceAll(page[from:from+strings.Index(page[from:], `"`)], "&amp;", "&")
+	s.expect(http.StatusOK, "GET", address, nil)
+	q, err := url.ParseQuery(address[strings.Index(address, "?")+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect(http.StatusSeeOther, "POST", "/requests/open", with(q, "asks", "erasure", "source", "letter", "received", s.now().Format(time.DateOnly)))
+
+	// Who corrected his email is found by the new one alone, and who is erased by none.
+	subject, row, err := s.Gate.Find(t.Context(), s.Organisation.ID, "visitor", ref, s.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	scene := access.Scene{Conversation: chat.Conversation{Organisation: s.Organisation.ID}}
+	err = s.Gate.Correct(t.Context(), s.Readers.VisitorCollector, principal.NewVisitor(s.Organisation.ID, subject), scene, subject, row, access.Grounds{}, access.Field{Name: euii.VisitorEmail, Value: euii.Receive("new@example.org")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for email, found := range map[string]bool{visitorEmail: false, "new@example.org": true} {
+		if _, page := s.expect(http.StatusOK, "POST", "/requests/find", with(form, "email", email)); strings.Contains(page, "ref="+ref) != found {
+			t.Errorf("by %s he is found: %t", email, !found)
+		}
 	}
 }

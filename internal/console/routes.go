@@ -32,30 +32,34 @@ const (
 // each page against the log.
 func Declarations() map[string]Declared {
 	return map[string]Declared{
-		"GET /set-up":            {Secrets, "", ""},
-		"POST /set-up":           {Secrets, "", ""}, // recorded when a code confirms it
-		"POST /set-up/confirm":   {Secrets, "", "admin.set_up"},
-		"GET /assets/{file}":     {None, "", ""},
-		"GET /favicon.ico":       {None, "", ""},
-		"POST /violations":       {None, "", ""},
-		"GET /sign-in":           {Secrets, "", ""},
-		"POST /sign-in":          {Secrets, "", "sign_in.password"},
-		"GET /sign-in/code":      {Secrets, "", ""},
-		"POST /sign-in/code":     {Secrets, "", "sign_in.complete"},
-		"POST /sign-in/recovery": {Secrets, "", "sign_in.recovery_code"},
-		"GET /sign-in/unlock":    {Secrets, "", ""},
-		"POST /sign-in/unlock":   {Secrets, "", "sign_in.unlock"},
-		"POST /sign-out":         {None, "", "sign_out"},
-		"GET /":                  {References, policy.ReadAuditLog, "console.overview"},
-		"GET /events":            {References, policy.ReadAuditLog, "console.events"},
-		"GET /events/{seq}":      {References, policy.ReadAuditLog, "console.event"},
-		"GET /export":            {References, policy.ReadAuditLog, "console.exported"},
-		"GET /live":              {References, policy.ReadAuditLog, "console.live"},
-		"GET /live/stream":       {References, policy.ReadAuditLog, "console.live"},
-		"GET /people":            {References, policy.ReadAuditLog, "console.people"},
-		"GET /people/{ref}":      {References, policy.ReadAuditLog, "console.person"},
-		"GET /letters/{ref}":     {References, policy.ReadAuditLog, "console.letter"},
-		"GET /who":               {References, policy.ReadAuditLog, "console.who"},
+		"GET /set-up":               {Secrets, "", ""},
+		"POST /set-up":              {Secrets, "", ""}, // recorded when a code confirms it
+		"POST /set-up/confirm":      {Secrets, "", "admin.set_up"},
+		"GET /assets/{file}":        {None, "", ""},
+		"GET /favicon.ico":          {None, "", ""},
+		"POST /violations":          {None, "", ""},
+		"GET /sign-in":              {Secrets, "", ""},
+		"POST /sign-in":             {Secrets, "", "sign_in.password"},
+		"GET /sign-in/code":         {Secrets, "", ""},
+		"POST /sign-in/code":        {Secrets, "", "sign_in.complete"},
+		"POST /sign-in/recovery":    {Secrets, "", "sign_in.recovery_code"},
+		"GET /sign-in/unlock":       {Secrets, "", ""},
+		"POST /sign-in/unlock":      {Secrets, "", "sign_in.unlock"},
+		"POST /sign-out":            {None, "", "sign_out"},
+		"GET /":                     {References, policy.ReadAuditLog, "console.overview"},
+		"GET /events":               {References, policy.ReadAuditLog, "console.events"},
+		"GET /events/{seq}":         {References, policy.ReadAuditLog, "console.event"},
+		"GET /events/{seq}/session": {References, policy.ReadAuditLog, "console.session"},
+		"GET /access/signed-in":     {References, policy.ReadAuditLog, "console.signed_in"},
+		"GET /export":               {References, policy.ReadAuditLog, "console.exported"},
+		"POST /export/approved":     {References, policy.ExportRecords, "console.export_begun"},
+		"GET /live":                 {References, policy.ReadAuditLog, "console.live"},
+		"GET /live/stream":          {References, policy.ReadAuditLog, "console.live"},
+		"GET /people":               {References, policy.ReadAuditLog, "console.people"},
+		"GET /people/{ref}":         {References, policy.ReadAuditLog, "console.person"},
+		"GET /letters/{ref}":        {References, policy.ReadAuditLog, "console.letter"},
+		"GET /who/pairs":            {References, policy.ReadAuditLog, "console.exported"},
+		"GET /who":                  {References, policy.ReadAuditLog, "console.who"},
 
 		"POST /searches":        {EUII, policy.ReadAuditLog, "search.save"}, // people call a search what they like
 		"POST /searches/delete": {References, policy.ReadAuditLog, "search.delete"},
@@ -133,6 +137,7 @@ func Declarations() map[string]Declared {
 		"GET /requests":                 {References, policy.HandleRequest, "console.requests"},
 		"GET /requests/new":             {References, policy.HandleRequest, "console.new_request"},
 		"GET /requests/{id}":            {EUII, policy.HandleRequest, "console.request"},
+		"POST /requests/find":           {EUII, policy.FindPerson, string(policy.FindPerson)},
 		"POST /requests/open":           {EUII, policy.HandleRequest, "request.open"},
 		"POST /requests/step":           {EUII, policy.HandleRequest, "request.answered"},
 		"POST /requests/use":            {References, policy.HandleRequest, "request.restrict"},
@@ -186,6 +191,7 @@ func (s *Server) accessRoutes(r chi.Router) {
 	s.act(r, "/allowlist/apply", s.apply)
 	s.act(r, "/allowlist/acknowledge", s.acknowledge)
 	r.Get("/access", s.signedIn(s.access))
+	r.Get("/access/signed-in", s.signedIn(s.signedInAt))
 	s.act(r, "/access/invite", s.invite)
 	s.act(r, "/access/disable", s.disable)
 	s.act(r, "/access/revoke", s.revoke)

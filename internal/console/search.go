@@ -25,11 +25,14 @@ func (s *Server) searchRoutes(r chi.Router) {
 	r.Get("/", s.signedIn(s.overview))
 	r.Get("/events", s.signedIn(s.events))
 	r.Get("/events/{seq}", s.signedIn(s.event))
+	r.Get("/events/{seq}/session", s.signedIn(s.session))
 	r.Get("/export", s.signedIn(s.export))
+	s.act(r, "/export/approved", s.exportApproved)
 	r.Get("/people", s.signedIn(s.showPeople))
 	r.Get("/people/{ref}", s.signedIn(s.person))
 	r.Get("/letters/{ref}", s.signedIn(s.letter))
 	r.Get("/who", s.signedIn(s.who))
+	r.Get("/who/pairs", s.signedIn(s.exportPairs))
 	r.Get("/live", s.signedIn(s.live))
 	r.Get(livePath, s.signedIn(s.stream))
 }
@@ -50,11 +53,11 @@ type search struct {
 var readings = []string{"console.overview", "console.events", "console.event", "console.live", "console.people", "console.person", "console.who", "audit.list", "api.records", "api.record", "api.counts", "api.checkpoint", "api.searches",
 	"console.alerts", "console.alert", "console.rules", "console.rule", "console.receivers", "console.egress", "alert.watch"}
 
-// seek reads the filter of a request. What is wrong with it is a *filter.Error.
-func (s *Server) seek(r *http.Request, who principal.Principal) (found search, err error) {
+// seek reads a filter. What is wrong with it is a *filter.Error.
+func (s *Server) seek(ctx context.Context, who principal.Principal, text string) (found search, err error) {
 	found.now = time.Now()
-	if found.Filter, err = filter.Parse(r.URL.Query().Get("q")); err == nil {
-		found.sought, found.recorded, err = s.cfg.Gate.Seek(r.Context(), who.Organisation(), who.Organisation(), found.Filter)
+	if found.Filter, err = filter.Parse(text); err == nil {
+		found.sought, found.recorded, err = s.cfg.Gate.Seek(ctx, who.Organisation(), who.Organisation(), found.Filter)
 	}
 	if err == nil {
 		found.queries, err = access.Queries(found.sought, found.now)
@@ -64,11 +67,15 @@ func (s *Server) seek(r *http.Request, who principal.Principal) (found search, e
 
 // look is seek for a page, which leaves readings of the log out where nobody asks for them.
 func (s *Server) look(r *http.Request, admin principal.Admin) (search, error) {
-	found, err := s.seek(r, admin)
+	return s.lookFor(r.Context(), admin, r.URL.Query().Get("q"), r.URL.Query().Get("readings") != "")
+}
+
+func (s *Server) lookFor(ctx context.Context, admin principal.Admin, text string, shown bool) (search, error) {
+	found, err := s.seek(ctx, admin, text)
 	if err != nil {
 		return found, err
 	}
-	found.readings = r.URL.Query().Get("readings") != ""
+	found.readings = shown
 	found.hiding = !found.readings && !slices.ContainsFunc([]string{filter.Action, filter.Kind, filter.Actor, filter.Person, filter.Address, filter.Network}, found.sought.Names)
 	for i := range found.queries {
 		q := &found.queries[i]
@@ -86,12 +93,16 @@ func (s *Server) look(r *http.Request, admin principal.Admin) (search, error) {
 
 // find looks for a page's worth of records.
 func (s *Server) find(ctx context.Context, admin principal.Admin, f search, before, after pglog.Place) ([]pglog.Found, error) {
+	return s.findUpTo(ctx, admin, f, before, after, pageSize)
+}
+
+func (s *Server) findUpTo(ctx context.Context, admin principal.Admin, f search, before, after pglog.Place, limit int) ([]pglog.Found, error) {
 	if since, until := f.window(); !since.Before(until) {
 		return nil, nil
 	}
 	queries := slices.Clone(f.queries)
 	for i := range queries {
-		queries[i].Before, queries[i].After, queries[i].Limit = before, after, pageSize
+		queries[i].Before, queries[i].After, queries[i].Limit = before, after, limit
 	}
 	return s.cfg.Log.SearchAny(ctx, admin.Organisation(), queries)
 }

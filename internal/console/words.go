@@ -11,6 +11,9 @@ var moreWords = []map[string][2]string{
 	alertWords,
 	operationWords,
 	togetherWords,
+	exportWords,
+	sessionWords,
+	whoWords,
 	peopleWords,
 	controlWords,
 }

@@ -158,8 +158,6 @@ var pageWords = map[string][2]string{
 	"act_console.overview": {"Read the overview", "Consulter la vue d’ensemble"},
 
 	// Exports
-	"tooMuch":            {"This is more than fits into a file", "C’est plus que n’en contient un fichier"},
-	"tooMuchText":        {"Narrow the filter to 20,000 records, or export the whole log with its proofs on the host: counterfoil audit export DIR", "Réduisez le filtre à 20 000 enregistrements, ou exportez tout le journal avec ses preuves sur la machine : counterfoil audit export DIR"},
 	"act_console.export": {"Ask for an export of records", "Demander un export d’enregistrements"}, "act_console.exported": {"Export records", "Exporter des enregistrements"},
 	"fact_format": {"Format", "Format"}, "fact_digest": {"Digest of the file", "Empreinte du fichier"},
 }

@@ -309,7 +309,7 @@ func (d *Desk) StepUpWithPasskey(ctx context.Context, admissions []ipallow.Admis
 		if err := d.change(ctx, sqlPasskeyUsed, organisation, s.admin, k.ID, sealed); err != nil {
 			return "", err
 		}
-		return d.steppedUp(ctx, s, c, purpose, "webauthn")
+		return d.steppedUp(ctx, s, c, token, purpose, "webauthn")
 	}
 	return "", d.refused(ctx, s, "step_up.refused")
 }

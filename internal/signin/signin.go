@@ -398,9 +398,9 @@ type session struct {
 
 // News says whether there is something to be told to whoever has a session, as the session was found.
 type News struct {
-	Emergencies bool // a consent to see somebody is in force
-	Networks    bool // a change of the allowlist is on trial, or came from the host
-	Notices     bool // of his own account
+	Consents bool // of a second person are in force
+	Networks bool // a change of the allowlist is on trial, or came from the host
+	Notices  bool // of his own account
 }
 
 func (s session) organisation() uuid.UUID {
@@ -410,7 +410,7 @@ func (s session) organisation() uuid.UUID {
 	return s.from.Organisation()
 }
 
-const sqlResume = `select organisation_id, session_id, admin_id, stage, address_ref, roles, seal, admin_seal, stepped_for, stepped_by, emergencies, networks, notices
+const sqlResume = `select organisation_id, session_id, admin_id, stage, address_ref, roles, seal, admin_seal, stepped_for, stepped_by, consents, networks, notices
 	from access.resume_session($1) where session_id is not null`
 
 // resume finds a living session. One that is presented from another address than its own, or from one that is not on
@@ -421,7 +421,7 @@ func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from 
 	var seal string
 	var adminSeal *string
 	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy,
-		&s.news.Emergencies, &s.news.Networks, &s.news.Notices)
+		&s.news.Consents, &s.news.Networks, &s.news.Notices)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s, ErrNoSession
@@ -432,7 +432,11 @@ func (d *Desk) resume(ctx context.Context, admissions []ipallow.Admission, from 
 	if err != nil || why == "" {
 		return s, err
 	}
-	if err := d.cfg.Gate.Door(ctx, s.of, s.admin, from, "session.refused", map[string]string{"reason": why}); err != nil {
+	facts := map[string]string{"reason": why}
+	if err := d.began(ctx, token, facts); err != nil {
+		return s, err
+	}
+	if err := d.cfg.Gate.Door(ctx, s.of, s.admin, from, "session.refused", facts); err != nil {
 		return s, err
 	}
 	if err := d.notify(ctx, s.of, s.admin, "session.refused"); err != nil {
@@ -462,6 +466,15 @@ func (d *Desk) suspect(ctx context.Context, s *session, admissions []ipallow.Adm
 		return "another_address", nil
 	}
 	return "", nil
+}
+
+// began adds to the facts of a record when the session under a token began, once its code was given.
+func (d *Desk) began(ctx context.Context, token string, facts map[string]string) error {
+	proof, _, err := d.codes.Recall(ctx, tokenHash(token))
+	if err == nil && proof.Admin() != uuid.Nil {
+		facts[access.FactSession] = access.Began(proof.At())
+	}
+	return err
 }
 
 const sqlEndSession = "select access.end_session($1, $2)"
@@ -587,8 +600,12 @@ func (d *Desk) SignOut(ctx context.Context, admissions []ipallow.Admission, from
 	if err != nil {
 		return err
 	}
+	facts := map[string]string{"stage": s.stage}
+	if err := d.began(ctx, token, facts); err != nil {
+		return err
+	}
 	if err := d.end(ctx, s.from.Organisation(), s.id); err != nil {
 		return err
 	}
-	return d.cfg.Gate.Door(ctx, s.from.Organisation(), s.admin, s.from.Address(), "sign_out", map[string]string{"stage": s.stage})
+	return d.cfg.Gate.Door(ctx, s.from.Organisation(), s.admin, s.from.Address(), "sign_out", facts)
 }

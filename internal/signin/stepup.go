@@ -104,13 +104,17 @@ func (d *Desk) StepUp(ctx context.Context, admissions []ipallow.Admission, from 
 	if err != nil {
 		return "", err
 	}
-	return d.steppedUp(ctx, s, c, purpose, "totp")
+	return d.steppedUp(ctx, s, c, token, purpose, "totp")
 }
 
 // steppedUp goes on under a new token after a second factor was given.
-func (d *Desk) steppedUp(ctx context.Context, s session, c counted, purpose policy.Purpose, method string) (string, error) {
+func (d *Desk) steppedUp(ctx context.Context, s session, c counted, old string, purpose policy.Purpose, method string) (string, error) {
 	organisation := s.from.Organisation()
-	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, s.from.Address(), "step_up", map[string]string{"for": string(purpose), "method": method}); err != nil {
+	facts := map[string]string{"for": string(purpose), "method": method}
+	if err := d.began(ctx, old, facts); err != nil {
+		return "", err
+	}
+	if err := d.cfg.Gate.Door(ctx, organisation, s.admin, s.from.Address(), "step_up", facts); err != nil {
 		return "", err
 	}
 	token, hash := newToken()
@@ -135,7 +139,7 @@ func (d *Desk) Session(ctx context.Context, who principal.Admin, token string) (
 	var seal string
 	var adminSeal *string
 	err := d.cfg.Pool.QueryRow(ctx, sqlResume, tokenHash(token)).Scan(&s.of, &s.id, &s.admin, &s.stage, &s.address, &s.roles, &seal, &adminSeal, &s.steppedFor, &s.steppedBy,
-		&s.news.Emergencies, &s.news.Networks, &s.news.Notices)
+		&s.news.Consents, &s.news.Networks, &s.news.Notices)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && s.admin != who.ID() {
 		return uuid.Nil, ErrNoSession
 	}

@@ -294,7 +294,7 @@ func TestTheColumnsWithEUIIAreKnown(t *testing.T) {
 	conn := pgtest.Database(t, migrations.FS).Superuser(t)
 	got := rows(t, conn, `select c.oid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = any(`+schemas+`) and col_description(c.oid, a.attnum) like 'EUII %' order by 1`)
-	want := []string{"chat.event.body", "console.alert_receiver.target", "console.network.prefix", "console.reason.text", "console.seen_address.address", "console.token.network", "euii.lookup.blind_index", "euii.value.ciphertext"}
+	want := []string{"chat.event.body", "console.alert_receiver.target", "console.network.prefix", "console.reason.text", "console.seen_address.address", "console.token.network", "euii.lookup.blind_index", "euii.value.blind_index", "euii.value.ciphertext"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the columns with EUII are %q, want %q", got, want)
 	}

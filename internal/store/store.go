@@ -61,6 +61,9 @@ func queueValues(b *pgx.Batch, sealed []euii.Sealed) {
 	for _, v := range sealed {
 		r := v.Ref()
 		b.Queue("select access.put_value($1, $2, $3, $4, $5)", r.Organisation, r.Subject, r.Row, r.Field.String(), v.Ciphertext())
+		if index := v.Index(); index != nil {
+			b.Queue("select access.put_index($1, $2, $3, $4, $5)", r.Organisation, r.Subject, r.Row, r.Field.String(), index)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package subject
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -19,6 +20,11 @@ func (d Desk) Ask(ctx context.Context, who principal.Principal, p Person, kind, 
 	if kind == Lift {
 		return d.lift(ctx, who, p)
 	}
+	if kind == access.AsksRestriction {
+		if done, err := d.restrictedAsAsked(ctx, p); done || err != nil {
+			return err
+		}
+	}
 	id, err := d.Gate.OpenRequest(ctx, who, access.NewRequest{Kind: kind, SubjectKind: p.Kind, Subject: p.ID, Source: source, Identification: identification, Language: language})
 	if err != nil || kind != access.AsksRestriction && kind != access.AsksObjection {
 		return err
@@ -31,6 +37,15 @@ func (d Desk) Ask(ctx context.Context, who principal.Principal, p Person, kind, 
 		return err
 	}
 	return d.Gate.StepRequest(ctx, who, r, access.Answered, "", access.Justification{})
+}
+
+// restrictedAsAsked tells that a restriction is in force for which the person asked: asking again changes nothing.
+func (d Desk) restrictedAsAsked(ctx context.Context, p Person) (bool, error) {
+	if on, err := d.Gate.Restricted(ctx, p.Organisation, p.ID); err != nil || !on {
+		return false, err
+	}
+	before, err := d.Gate.Requests(ctx, p.Organisation, p.ID, asked)
+	return slices.ContainsFunc(before, func(r access.Request) bool { return r.Kind == access.AsksRestriction && r.State == access.Answered }), err
 }
 
 // Restrict restricts what is done with the data of who made a request, or lifts that, and notes it with the request.
@@ -64,8 +79,8 @@ func (d Desk) lift(ctx context.Context, who principal.Principal, p Person) error
 	return nil
 }
 
-// Correct keeps what a person says of himself in place of what was kept, and notes that he asked for it.
-func (d Desk) Correct(ctx context.Context, who principal.Principal, c access.Collector, scene access.Scene, p Person, row uuid.UUID, source, identification, language string, fields ...access.Field) error {
+// Correct keeps what a person says of himself in place of what was kept, and notes that he asked for it. answered tells that he asks for no more.
+func (d Desk) Correct(ctx context.Context, who principal.Principal, c access.Collector, scene access.Scene, p Person, row uuid.UUID, source, identification, language string, answered bool, fields ...access.Field) error {
 	id, err := d.Gate.OpenRequest(ctx, who, access.NewRequest{Kind: access.AsksRectification, SubjectKind: p.Kind, Subject: p.ID, Source: source, Identification: identification, Language: language})
 	if err != nil {
 		return err
@@ -77,9 +92,27 @@ func (d Desk) Correct(ctx context.Context, who principal.Principal, c access.Col
 	if err := d.Gate.Correct(ctx, c, who, scene, p.ID, row, access.Grounds{}, fields...); err != nil {
 		return err
 	}
-	for _, step := range []string{access.Corrected, access.Answered} {
-		if err := d.Gate.StepRequest(ctx, who, r, step, "", access.Justification{}); err != nil {
-			return err
+	err = d.Gate.StepRequest(ctx, who, r, access.Corrected, "", access.Justification{})
+	if err == nil && answered {
+		err = d.Gate.StepRequest(ctx, who, r, access.Answered, "", access.Justification{})
+	}
+	return err
+}
+
+// Delivered notes that a person was given his file: what he asked for is answered.
+func (d Desk) Delivered(ctx context.Context, who principal.Principal, p Person) error {
+	before, err := d.Gate.Requests(ctx, p.Organisation, p.ID, asked)
+	if err != nil {
+		return err
+	}
+	for _, r := range before {
+		if !r.Open() || r.Kind != access.AsksAccess && r.Kind != access.AsksPortability {
+			continue
+		}
+		for _, step := range []string{access.FileMade, access.Answered} {
+			if err := d.Gate.StepRequest(ctx, who, r, step, "", access.Justification{}); err != nil && !errors.Is(err, access.ErrSettled) {
+				return err
+			}
 		}
 	}
 	return nil
@@ -113,6 +146,15 @@ func (d Desk) Begin(ctx context.Context, p Person, organisation string) (f File,
 	}
 	if f.Asked, err = d.Asked(ctx, p); err != nil {
 		return f, err
+	}
+	days, err := d.Gate.KeptFor(ctx, p.Organisation)
+	if err != nil {
+		return f, err
+	}
+	for _, class := range map[string][]string{"visitor": {"visitor", "transcript", "conversation"}, "agent": {"agent"}}[p.Kind] {
+		if n, ok := days[class]; ok {
+			f.KeptFor = append(f.KeptFor, Keeping{class, n})
+		}
 	}
 	head, err := d.Log.Head(ctx, p.Organisation)
 	if err != nil {

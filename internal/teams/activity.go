@@ -54,6 +54,16 @@ const (
 	VerbAccept   Verb = "accept" // the notice for agents
 )
 
+// The verbs of what an agent asks about his own data. They are about nobody but who presses.
+const (
+	VerbFile     Verb = "file"
+	VerbCorrect  Verb = "correct"
+	VerbRestrict Verb = "restrict"
+	VerbLift     Verb = "lift"
+	VerbObject   Verb = "object"
+	VerbErase    Verb = "erase"
+)
+
 // Names of the members of a card's data and of its inputs.
 const (
 	dataConversation = "conversation"

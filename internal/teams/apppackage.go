@@ -97,6 +97,7 @@ var (
 		{"chats", "Show my open chats and switch between them", "Voir mes conversations ouvertes et en changer"},
 		{"end", "End the current chat", "Terminer la conversation actuelle"},
 		{"transfer", "Give the current chat back to the channel", "Rendre la conversation actuelle au canal"},
+		{"my data", "See who was shown my name and email, and ask about my data", "Voir à qui mon nom et mon e-mail ont été montrés, et interroger sur mes données"},
 		{"help", "Show what I can do", "Voir ce que je sais faire"},
 	}
 	teamCommands = []command{

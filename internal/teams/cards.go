@@ -24,6 +24,10 @@ type words struct {
 	cannedLabel, cannedMissing, switchLabel, switchMissing string
 	current, typeHere, switchNone                          string
 	notice, noticeWhy, accept, version                     string
+	accepted, superseded                                   string
+	own, ownNote, ownAsked, ownDue, ownRestricted          string
+	file, correct, restrict, lift, object, erase           string // buttons
+	objectWhat, objectIt, eraseWhat, eraseIt               string
 }
 
 func (l Language) words() words {
@@ -42,6 +46,12 @@ func (l Language) words() words {
 			switchNone: "Vous n’avez aucune conversation ouverte.",
 			notice:     "Avant de rejoindre", noticeWhy: "Rien ne vous est montré avant que vous ayez accepté. La conversation vous est réservée cinq minutes.",
 			accept: "Accepter et rejoindre", version: "Version",
+			accepted: "Vous avez accepté.", superseded: "Cette version n’est plus en vigueur. La nouvelle suit.",
+			own: "Vos données", ownNote: "Demandez ce que vous voulez : votre organisation répond sous 30 jours. Chaque demande est consignée.",
+			ownAsked: "En cours", ownDue: "réponse au plus tard le", ownRestricted: "L’utilisation de vos données est limitée : elles ne sont montrées qu’à vous.",
+			file: "Mon dossier", correct: "Rectifier mon nom", restrict: "Limiter l’utilisation", lift: "Lever la limitation", object: "M’opposer", erase: "Effacer",
+			objectWhat: "Jusqu’à la réponse, vos données ne sont montrées qu’à vous.", objectIt: "Je m’oppose",
+			eraseWhat: "Votre nom et votre e-mail disparaissent de chaque conversation, sauf conservation légale. Vous ne pourrez plus rejoindre sous ce profil.", eraseIt: "Demander l’effacement",
 		}
 	}
 	return words{
@@ -56,6 +66,12 @@ func (l Language) words() words {
 		typeHere: "Write here: every message goes to the visitor.", switchNone: "You have no open conversation.",
 		notice: "Before you join", noticeWhy: "Nothing is shown to you before you have accepted. The conversation is kept for you for five minutes.",
 		accept: "Accept and join", version: "Version",
+		accepted: "You have accepted.", superseded: "This version is no longer in force. The new one follows.",
+		own: "Your data", ownNote: "Ask what you want: your organisation answers within 30 days. Each request is recorded.",
+		ownAsked: "Open", ownDue: "answer due by", ownRestricted: "The use of your data is restricted: it is shown to nobody but you.",
+		file: "My file", correct: "Correct my name", restrict: "Restrict the use", lift: "Lift the restriction", object: "Object", erase: "Erase",
+		objectWhat: "Until it is answered, your data is shown to nobody but you.", objectIt: "I object",
+		eraseWhat: "Your name and email go from every conversation, unless a legal hold forbids it. You cannot join under this profile again.", eraseIt: "Ask for erasure",
 	}
 }
 
@@ -243,6 +259,22 @@ type Paragraph struct{ Heading, Text string }
 
 // NoticeCard tells an agent in his 1:1 chat what he has to know, and asks him to accept it before he joins a conversation.
 func NoticeCard(l Language, conversation string, version int, paragraphs []Paragraph) Card {
+	w, number := l.words(), strconv.Itoa(version)
+	c := noticed(l, paragraphs, w.noticeWhy+" "+w.version+" "+number+".")
+	c.actions = []any{executeWith(w.accept, VerbAccept, cardData{conversation, VerbAccept, number}, primary, inputsNone)}
+	return c
+}
+
+// AcceptedCard takes the place of a notice that was accepted: it can be read, and has no button.
+func AcceptedCard(l Language, version int, paragraphs []Paragraph) Card {
+	w := l.words()
+	return noticed(l, paragraphs, w.accepted+" "+w.version+" "+strconv.Itoa(version)+".")
+}
+
+// SupersededCard takes the place of a notice whose version is not in force any more.
+func SupersededCard(l Language) Card { return noticed(l, nil, l.words().superseded) }
+
+func noticed(l Language, paragraphs []Paragraph, state string) Card {
 	w := l.words()
 	body := []any{heading(w.notice)}
 	for _, p := range paragraphs {
@@ -251,11 +283,32 @@ func NoticeCard(l Language, conversation string, version int, paragraphs []Parag
 		}
 		body = append(body, lines("", p.Text, noticeLimit)...)
 	}
-	number := strconv.Itoa(version)
-	return Card{
-		summary: w.notice, lang: l.code(), body: append(body, note(w.noticeWhy+" "+w.version+" "+number+".")),
-		actions: []any{executeWith(w.accept, VerbAccept, cardData{conversation, VerbAccept, number}, primary, inputsNone)},
+	return Card{summary: w.notice, lang: l.code(), body: append(body, note(state))}
+}
+
+// Asked is a request of an agent about his own data that is open: what he asks, and the day by which he is answered.
+type Asked struct{ What, Due string }
+
+// OwnCard lets an agent ask about his own data. What is restricted can be lifted, and the other way round.
+func OwnCard(l Language, restricted bool, open []Asked) Card {
+	w := l.words()
+	body := []any{heading(w.own), note(w.ownNote)}
+	use := execute(w.restrict, VerbRestrict, "", "", inputsNone)
+	if restricted {
+		body, use = append(body, note(w.ownRestricted)), execute(w.lift, VerbLift, "", "", inputsNone)
 	}
+	for _, a := range open {
+		body = append(body, lines(w.ownAsked, a.What+", "+w.ownDue+" "+a.Due, lineLimit)...)
+	}
+	return Card{summary: w.own, lang: l.code(), body: body, actions: []any{
+		execute(w.file, VerbFile, "", primary, inputsNone), execute(w.correct, VerbCorrect, "", "", inputsNone), use,
+		sure(w.object, w.objectWhat, w.objectIt, VerbObject), sure(w.erase, w.eraseWhat, w.eraseIt, VerbErase),
+	}}
+}
+
+// sure says what a button does before it is pressed.
+func sure(title, what, do string, verb Verb) actionShowCard {
+	return actionShowCard{"Action.ShowCard", title, "", innerCard{Type: "AdaptiveCard", Body: []any{note(what)}, Actions: []any{execute(do, verb, "", "", inputsNone)}}}
 }
 
 // plainHandle keeps a handle ("visitor 7f2k") to letters, digits, spaces and hyphens: it goes where Markdown is read.

@@ -30,6 +30,10 @@ func cards(l teams.Language, text string) map[string]teams.Card {
 		"switch":       teams.SwitchCard(l, "c-2", []teams.Choice{{Conversation: "c-1", Handle: "visitor 7f2k"}, {Conversation: "c-2", Handle: "visitor 9a3m"}}),
 		"switch-none":  teams.SwitchCard(l, "", nil),
 		"notice":       teams.NoticeCard(l, "c-1", 2, []teams.Paragraph{{"What is kept", "Your *name* and {{DATE(x)}}"}, {"", "alone"}}),
+		"accepted":     teams.AcceptedCard(l, 2, []teams.Paragraph{{"What is kept", "Your *name* and {{DATE(x)}}"}}),
+		"superseded":   teams.SupersededCard(l),
+		"own":          teams.OwnCard(l, false, []teams.Asked{{"Erasure", "2026-12-24"}}),
+		"own-limited":  teams.OwnCard(l, true, nil),
 		"intro": teams.IntroCard(l, teams.Intro{
 			Conversation: "c-1", Handle: "visitor 7f2k", Name: text, Email: text, Page: text, Language: "fr", Canned: canned,
 		}),

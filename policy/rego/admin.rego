@@ -14,20 +14,14 @@ with_any_role if {
 # METADATA
 # title: Password given
 # description: He signed in with his password.
-with_password if {
-	some factor in input.actor.factors
-	factor.method == "password"
-}
+with_password if input.actor.factors[_].method == "password"
 
 # METADATA
 # title: One-time code given
 # description: He signed in with a one-time code.
 # custom:
 #   statements: [SEED-ORG-7]
-with_totp if {
-	some factor in input.actor.factors
-	factor.method == "totp"
-}
+with_totp if input.actor.factors[_].method == "totp"
 
 # METADATA
 # title: Proved of late

@@ -79,3 +79,19 @@ test_what_is_restricted_is_shown_to_himself_alone if {
 	as_agent := {"actor": {"kind": "agent", "ref": "a1"}, "audience": "agent", "conversation": {"actor_is": "agent"}}
 	counterfoil.decision.reasons == {"restricted"} with input as object.union(chat, as_agent)
 }
+
+find := object.union(officer, {
+	"purpose": "find_person", "audience": "service", "justification": true,
+	"subject": {"kind": "visitor"}, "fields": ["visitor_email"],
+	"actor": {"factors": [{"method": "password", "age_seconds": 60, "for": ""}, {"method": "totp", "age_seconds": 60, "for": "find_person"}]},
+})
+
+test_who_writes_a_letter_is_found_by_a_privacy_officer_for_a_reason if {
+	counterfoil.decision.rule == "find_person.by_email" with input as find
+	counterfoil.decision.rule == "find_person.by_email" with input as object.union(find, {"subject": {"kind": "agent"}, "fields": ["agent_email"]})
+	counterfoil.decision.reasons == {"justification_missing"} with input as object.union(find, {"justification": false})
+	counterfoil.decision.reasons == {"role_missing"} with input as object.union(find, {"actor": {"roles": ["auditor"]}})
+	counterfoil.decision.reasons == {"roles_incompatible"} with input as object.union(find, {"actor": {"roles": ["privacy_officer", "security_admin"]}})
+	counterfoil.decision.reasons == {"step_up_required"} with input as object.union(find, {"actor": {"factors": [{"method": "password", "age_seconds": 60, "for": ""}, {"method": "totp", "age_seconds": 60, "for": "answer_request"}]}})
+	counterfoil.decision.reasons == {"field_not_for_purpose"} with input as object.union(find, {"fields": ["agent_email"]})
+}

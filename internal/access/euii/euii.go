@@ -82,17 +82,27 @@ func (r Ref) AAD() []byte {
 type Sealed struct {
 	ref        Ref
 	ciphertext []byte
+	index      []byte
 }
 
 // NewSealed joins a ciphertext read from storage with the address it was read from. Nothing is trusted:
 // opening fails unless the ciphertext was sealed at exactly that address.
-func NewSealed(ref Ref, ciphertext []byte) Sealed { return Sealed{ref, ciphertext} }
+func NewSealed(ref Ref, ciphertext []byte) Sealed { return Sealed{ref: ref, ciphertext: ciphertext} }
 
 // Ref is the value's address.
 func (s Sealed) Ref() Ref { return s.ref }
 
 // Ciphertext is what storage keeps.
 func (s Sealed) Ciphertext() []byte { return s.ciphertext }
+
+// Found gives the value with the index by which its subject is to be found.
+func (s Sealed) Found(by Index) Sealed {
+	s.index = by.Hash
+	return s
+}
+
+// Index is what the value is found by; nil when it is not.
+func (s Sealed) Index() []byte { return s.index }
 
 // Index is a keyed hash of one value, by which storage finds its subject without knowing the value.
 type Index struct {

@@ -43,6 +43,9 @@ func InboundEqualFold(in Inbound, word string) bool {
 	return strings.EqualFold(strings.TrimSpace(in.plain()), word)
 }
 
+// InboundIs reports whether the text, trimmed, is exactly one that the program knows already.
+func InboundIs(in Inbound, text string) bool { return strings.TrimSpace(in.plain()) == text }
+
 // InboundTrim removes white space around the text.
 func InboundTrim(in Inbound) Inbound { return Receive(strings.TrimSpace(in.plain())) }
 

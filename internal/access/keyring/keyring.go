@@ -301,8 +301,8 @@ func secretAAD(kind string, organisation, id uuid.UUID) []byte {
 	return append(append([]byte(kind+"\x00"), organisation[:]...), id[:]...)
 }
 
-// BlindIndex is the keyed hash under which an agent's profile is found by email, per organisation. It uses a value
-// to find somebody, which is a disclosure: the grant must cover the email of the agent who is being matched.
+// BlindIndex is the keyed hash under which somebody is found by email, per organisation. It uses a value to find
+// him, which is a disclosure, or keeps what he will be found by: the grant must cover the email.
 func (r *Ring) BlindIndex(g grant.Grant, ref euii.Ref, organisationKey []byte, in euii.Inbound, now time.Time) (euii.Index, error) {
 	if !g.Covers(ref.Organisation, ref.Subject, ref.Row, uint8(ref.Field), now) {
 		return euii.Index{}, ErrNotGranted

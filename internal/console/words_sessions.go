@@ -1,0 +1,35 @@
+package console
+
+// sessionWords are the texts of who was signed in, and of what was done in one session.
+var sessionWords = map[string][2]string{
+	"signedInTitle":      {"Who was signed in", "Qui était connecté"},
+	"signedInLead":       {"Who was signed in at one moment, from where, and by what he had proved who he is, as the log says it. A session is open from its sign-in until it was ended, or until a quarter of an hour after the last thing done in it.", "Qui était connecté à un instant donné, d’où, et par quoi il avait prouvé son identité, d’après le journal. Une session est ouverte de la connexion jusqu’à sa fin, ou jusqu’à un quart d’heure après le dernier acte."},
+	"signedInAt":         {"At (UTC)", "À (UTC)"},
+	"show":               {"Show", "Afficher"},
+	"signedInWrong":      {"This is no date with a time, such as 2026-03-01T14:30.", "Ce n’est pas une date avec une heure, comme 2026-03-01T14:30."},
+	"signedInAdmins":     {"Administrators", "Administrateurs"},
+	"signedInNobody":     {"Nobody.", "Personne."},
+	"signedInOthers":     {"Agents, programs and the host", "Agents, programmes et la machine"},
+	"signedInOthersLead": {"Who was shown or did something within the hour before. Agents come through Teams and have no address of ours; whoever takes part in a conversation has a record at least once an hour.", "Qui s’est vu montrer ou a fait quelque chose dans l’heure précédente. Les agents passent par Teams et n’ont pas d’adresse chez nous ; quiconque participe à une conversation a au moins un enregistrement par heure."},
+	"signedInMore":       {"There were more than can be listed.", "Il y en avait plus que ce qui peut être listé."},
+	"provedBy":           {"Proved by", "Prouvé par"},
+	"proved_password":    {"password", "mot de passe"},
+	"proved_totp":        {"one-time code", "code à usage unique"},
+	"proved_webauthn":    {"security key", "clé de sécurité"},
+	"lastDone":           {"Last act", "Dernier acte"},
+	"endedAt":            {"End", "Fin"},
+	"stillOpen":          {"still open", "encore ouverte"},
+	"ranOut":             {"ran out", "expirée"},
+	"sessionTitle":       {"One session", "Une session"},
+	"sessionAll":         {"All of this session", "Toute cette session"},
+	"sessionMore":        {"Its first %d records are shown.", "Les %d premiers enregistrements sont affichés."},
+	"noSession":          {"This record belongs to no session", "Cet enregistrement n’appartient à aucune session"},
+	"noSessionText":      {"Only what an administrator did in the console was done in a session.", "Seul ce qu’un administrateur a fait dans la console l’a été dans une session."},
+	"chatAll":            {"All of this conversation", "Toute cette conversation"},
+
+	"act_console.session":   {"Look at one session", "Consulter une session"},
+	"act_console.signed_in": {"Ask who was signed in", "Demander qui était connecté"},
+	"fact_session.began":    {"Session since", "Session depuis"},
+	"fact_session.ended":    {"Which session, by its beginning", "Quelle session, par son début"},
+	"fact_at":               {"At", "À"},
+}
