@@ -16,6 +16,7 @@ var moreWords = []map[string][2]string{
 	whoWords,
 	peopleWords,
 	controlWords,
+	erasureWords,
 }
 
 // word gives a text in a language; empty when there is none.
