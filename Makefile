@@ -52,7 +52,7 @@ race: ## the tests again under the race detector
 
 bench: ## the figures the product promises, each beside its floor in the same run
 	@internal/setup/need.sh postgresql
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./internal/bench
 	$(GO) test -run '^$$' -bench . ./policy ./audit ./internal/stream
 	cd internal/bench/peer && $(GO) test -run '^$$' -bench . -benchtime 1x ./...
 
