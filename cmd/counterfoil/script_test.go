@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"counterfoil/audit"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"counterfoil": main,
+		"counterfoil":        main,
+		"counterfoil-verify": verifyCertificate,
 		"counterfoil-alone": func() { // in a network namespace of its own
 			if err := loopbackUp(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -24,6 +27,27 @@ func TestMain(m *testing.M) {
 			main()
 		},
 	})
+}
+
+// verifyCertificate is what counterfoil-verify does with a certificate, whose own tests are beside it.
+func verifyCertificate() {
+	f, err := os.Open(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitEnvironment)
+	}
+	c, err := audit.ReadCertificate(f)
+	says := audit.Certified{Key: c.Key, KeyFromWithin: true}
+	if err == nil {
+		says.Entry, says.Checkpoint, err = c.Verify(c.Key)
+	}
+	if err == nil {
+		err = says.WriteText(os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // TestScripts drives the real program; the scripts double as its documentation.

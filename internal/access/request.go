@@ -374,6 +374,23 @@ func (g *Gate) Correct(ctx context.Context, c Collector, who principal.Principal
 	return nil
 }
 
+const sqlKeptFor = "select class, days from access.retention($1) where days is not null"
+
+// KeptFor tells for how many days an organisation keeps each class of data.
+func (g *Gate) KeptFor(ctx context.Context, organisation uuid.UUID) (map[string]int, error) {
+	rows, err := g.pool.Query(ctx, sqlKeptFor, organisation)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read retention: %w", ErrUnavailable, err)
+	}
+	days := make(map[string]int)
+	var class string
+	var n int
+	if _, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error { days[class] = n; return nil }); err != nil {
+		return nil, fmt.Errorf("%w: read retention: %w", ErrUnavailable, err)
+	}
+	return days, nil
+}
+
 const sqlConversationsOf = "select conversation_id from access.conversations_of($1, $2, $3, $4, $5)"
 
 // ConversationsOf lists the conversations of a visitor, or those an agent joined, after one of them.

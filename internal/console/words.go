@@ -18,6 +18,7 @@ var moreWords = []map[string][2]string{
 	navWords,
 	peopleWords,
 	controlWords,
+	erasureWords,
 }
 
 // word gives a text in a language; empty when there is none.

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -327,6 +329,12 @@ func TestAVisitorAsksAndAPrivacyOfficerHandlesIt(t *testing.T) {
 	v.begin("Vera Visitor", "vera@visitor.example", "Please forget me")
 	v.chat.press("", "button", "Your data")
 	v.chat.shows("#own", "What may be done with it")
+	v.chat.shows("#own", "What was written: 400 days after the end of the conversation")
+	v.chat.press("#own", "button", "Back to the chat")
+	s.run("counterfoil", "retention", "set", "transcript", "91")
+	v.chat.press("", "button", "Your data")
+	v.chat.shows("#own", "What was written: 91 days after the end of the conversation")
+	v.chat.legible("your data")
 	v.picture("your data")
 	v.chat.press("#own", "button", "Ask for erasure")
 	v.chat.press("#own", "button", "Yes")
@@ -341,4 +349,51 @@ func TestAVisitorAsksAndAPrivacyOfficerHandlesIt(t *testing.T) {
 	pia.press("#main", "link", "Erasure")
 	pia.shows("main", "by the token of his chat")
 	pia.seen("request")
+	pia.open("/requests")
+	pia.find("", "textbox", "Email he writes from").write("vera@visitor.example")
+	pia.find("", "textbox", "What came, and when (10 to 500 characters)").write("a letter of 3 November")
+	pia.press("", "button", "Find")
+	pia.shows("h1", "One more code")
+	pia.giveCode()
+	pia.shows("h1", "Found")
+	pia.seen("found by email")
+	pia.press("#main", "link", "Register a request")
+	pia.shows("h1", "Register a request")
+	pia.seen("new request")
+
+	// Who has read a notice that changed meanwhile is shown the new one before anything is sent, and keeps what he typed.
+	late := visit(t, s)
+	late.trouble = true // the refusal of what he accepts is an error to the browser
+	late.open()
+	late.chat.find("", "textbox", english.first).write("Is anybody there?")
+	for language, text := range map[string]string{"en": "What is kept\nEverything, and longer than before.", "fr": "Ce qui est conservé\nTout, et plus longtemps qu’avant."} {
+		if err := os.WriteFile(filepath.Join(s.dir, "..", language), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run("counterfoil", "notices", "draft", "visitor", "--english", filepath.Join(s.dir, "..", "en"), "--french", filepath.Join(s.dir, "..", "fr"))
+	s.run("counterfoil", "notices", "publish", "visitor", "2")
+	late.chat.press("", "button", english.start)
+	late.chat.shows("body", "This information has changed.")
+	late.chat.shows("body", "longer than before")
+	late.chat.legible("changed notice")
+	late.picture("changed notice")
+	if text := late.chat.text("#log"); strings.Contains(text, "Is anybody there?") {
+		t.Error("what he typed was sent before he had read the new notice")
+	}
+	late.chat.press("", "button", english.start)
+	late.chat.shows("#log", "Is anybody there?")
+
+	// An agent is asked about his own data too.
+	a := work(t, s, amelie)
+	a.join("Is anybody there?")
+	a.sees("You have accepted.")
+	a.say("my data")
+	a.sees("Correct my name")
+	a.legible("my data")
+	a.picture("my data")
+	a.press("#messages", "button", "Restrict the use")
+	a.sees("Lift the restriction")
+	pia.open("/requests")
+	pia.shows("main", "Restriction")
 }

@@ -46,8 +46,10 @@ func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
 	v.chat.named("your data")
 	v.chat.press("#own", "button", "Restrict")
 	v.chat.shows("#own", "Restricted: it is kept and shown to nobody but you.")
+	a.sees("use restricted by the visitor") // the card in Teams follows
 	v.chat.press("#own", "button", "Allow again")
 	v.chat.shows("#own", "It is shown to whoever answers you.")
+	a.sees(name)
 	v.chat.press("#own", "button", "Back to the chat")
 	v.chat.shows("#log", "Torn")
 
@@ -72,7 +74,8 @@ func TestVisitorAndAgentChatAndTheNameIsRecorded(t *testing.T) {
 		"allow collect_agent by agent of agent: agent_display_name agent_email agent_given_name agent_surname": 1,
 		"allow show_agent_to_visitor by visitor of agent: agent_display_name":                                  1,
 		"allow show_joiner_to_channel by channel of agent: agent_display_name":                                 1,
-		"allow introduce_visitor_to_agent by agent of visitor: visitor_display_name visitor_email":             1,
+		"allow introduce_visitor_to_agent by agent of visitor: visitor_display_name visitor_email":             2, // again once he allowed it again
+		"deny introduce_visitor_to_agent by agent of visitor: visitor_display_name visitor_email":              1,
 		"allow converse by agent of conversation: message_body":                                                1,
 		"allow my_own_data by visitor of visitor: visitor_display_name visitor_email":                          3, // each time the page of his data is drawn
 	}

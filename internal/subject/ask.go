@@ -147,6 +147,15 @@ func (d Desk) Begin(ctx context.Context, p Person, organisation string) (f File,
 	if f.Asked, err = d.Asked(ctx, p); err != nil {
 		return f, err
 	}
+	days, err := d.Gate.KeptFor(ctx, p.Organisation)
+	if err != nil {
+		return f, err
+	}
+	for _, class := range map[string][]string{"visitor": {"visitor", "transcript", "conversation"}, "agent": {"agent"}}[p.Kind] {
+		if n, ok := days[class]; ok {
+			f.KeptFor = append(f.KeptFor, Keeping{class, n})
+		}
+	}
 	head, err := d.Log.Head(ctx, p.Organisation)
 	if err != nil {
 		return f, err

@@ -45,6 +45,12 @@ type Asked struct {
 	Due      time.Time `json:"due_at"`
 }
 
+// Keeping is for how long something is kept, from the end of each conversation.
+type Keeping struct {
+	What string `json:"what"` // transcript, visitor, agent or conversation
+	Days int    `json:"days"`
+}
+
 // File is all that is kept of one person. What may be long is read while it is written.
 type File struct {
 	Organisation string
@@ -53,6 +59,7 @@ type File struct {
 	Made         time.Time
 	Restricted   bool
 	Values       []Value
+	KeptFor      []Keeping
 	Asked        []Asked
 	Messages     iter.Seq2[Message, error] // nil where none belong to him
 	Shown        iter.Seq2[Shown, error]
@@ -76,6 +83,7 @@ func (f File) WriteJSON(w io.Writer) error {
 	put("made_at", f.Made.UTC())
 	put("restricted", f.Restricted)
 	put("kept", orEmpty(f.Values))
+	put("kept_for", orEmpty(f.KeptFor))
 	put("requests", orEmpty(f.Asked))
 	if err := list(b, "messages", f.Messages); err != nil {
 		return err
@@ -144,6 +152,9 @@ func (p page) Field(name string) string { return Word(p.lang, "field_"+name) }
 
 // Fields names several.
 func (p page) Fields(names []string) string { return FieldNames(p.lang, names) }
+
+// Keeps says for how long something is kept.
+func (p page) Keeps(k Keeping) string { return k.In(p.lang) }
 
 // Why says a purpose.
 func (p page) Why(action string) string { return Why(p.lang, action) }

@@ -30,7 +30,7 @@ func hostileFile() File {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	return File{
 		Organisation: hostile, Person: Person{Kind: "visitor"}, Handle: "visitor abcde", Ref: "abcdefghijklmnop", Made: at, Restricted: true,
-		Values: []Value{{"visitor_display_name", hostile, at}}, Asked: []Asked{{"erasure", "open", at, at}},
+		Values: []Value{{"visitor_display_name", hostile, at}}, Asked: []Asked{{"erasure", "open", at, at}}, KeptFor: []Keeping{{"transcript", 90}},
 		Messages: of(Message{uuid.NewString(), 1, "visitor", at, hostile}), Shown: of(Shown{7, at, "agent xyzab", "agent", []string{"visitor_email"}, "introduce_visitor_to_agent", "masked"}),
 		Origin: "chat.example/audit/x", Size: 8,
 	}

@@ -1,6 +1,9 @@
 package subject
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Word gives a text in a language; the name itself where there is none.
 func Word(lang, name string) string {
@@ -23,6 +26,9 @@ func FieldNames(lang string, fields []string) string {
 	return strings.Join(names, ", ")
 }
 
+// In says for how long, in a language.
+func (k Keeping) In(lang string) string { return fmt.Sprintf(Word(lang, "keptDays"), k.Days) }
+
 // words are all texts, in English and in French.
 var words = map[string][2]string{
 	"title":        {"What is kept about you", "Ce qui est conservé à votre sujet"},
@@ -34,6 +40,9 @@ var words = map[string][2]string{
 	"use":          {"Use", "Utilisation"},
 	"restricted":   {"restricted: it is shown to nobody but you", "limitée : vos données ne sont montrées qu’à vous"},
 	"nothing":      {"No name and no address is kept of you.", "Ni nom ni adresse ne sont conservés de vous."},
+	"keptFor":      {"For how long", "Pour combien de temps"},
+	"keptDays":     {"%d days after the end of the conversation", "%d jours après la fin de la conversation"},
+	"keptLonger":   {"Longer only while a law or a dispute demands it, and shorter if you have it erased.", "Plus longtemps seulement si une loi ou un litige l’exige, et moins longtemps si vous le faites effacer."},
 	"asked":        {"What you asked", "Ce que vous avez demandé"},
 	"messages":     {"What was written", "Ce qui a été écrit"},
 	"when":         {"When", "Quand"},
@@ -48,6 +57,9 @@ var words = map[string][2]string{
 	"log":          {"Each line is a record of this log; behind it stands its number of records:", "Chaque ligne est un enregistrement de ce journal, suivi de son nombre d’enregistrements :"},
 	"rights":       {"You may have it corrected, restricted or erased, object to its use, and complain to the data protection authority.", "Vous pouvez en demander la rectification, la limitation ou l’effacement, vous opposer à son utilisation et saisir l’autorité de protection des données."},
 	"end":          {"End of the file.", "Fin du dossier."},
+
+	"keeps_transcript": {"What was written", "Ce qui a été écrit"}, "keeps_visitor": {"Your name and email", "Votre nom et votre e-mail"}, "keeps_agent": {"Your name in conversations", "Votre nom dans les conversations"},
+	"keeps_conversation": {"That there was a conversation", "Le fait qu’il y a eu une conversation"},
 
 	"ask_access": {"A copy", "Une copie"}, "ask_portability": {"A copy for programs", "Une copie pour programmes"}, "ask_rectification": {"Correction", "Rectification"},
 	"ask_restriction": {"Restriction", "Limitation"}, "ask_objection": {"Objection", "Opposition"}, "ask_erasure": {"Erasure", "Effacement"},

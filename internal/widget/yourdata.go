@@ -48,10 +48,16 @@ type yourRequest struct {
 	Due      time.Time `json:"due_at"`
 }
 
+type yourKeeping struct {
+	What    string `json:"what"`
+	HowLong string `json:"how_long"`
+}
+
 type yourData struct {
 	Handle     string        `json:"handle"`
 	Values     []yourValue   `json:"values"`
 	Restricted bool          `json:"restricted"`
+	KeptFor    []yourKeeping `json:"kept_for"`
 	Requests   []yourRequest `json:"requests"`
 	Shown      []yourShown   `json:"shown"`
 	More       bool          `json:"more"` // than is shown here
@@ -110,9 +116,12 @@ func (s *Server) showYourData(w http.ResponseWriter, r *http.Request, session re
 		return
 	}
 	lang := languageOf(r)
-	out := yourData{Handle: f.Handle, Restricted: f.Restricted, Values: []yourValue{}, Requests: []yourRequest{}, Shown: []yourShown{}}
+	out := yourData{Handle: f.Handle, Restricted: f.Restricted, Values: []yourValue{}, KeptFor: []yourKeeping{}, Requests: []yourRequest{}, Shown: []yourShown{}}
 	for _, v := range f.Values {
 		out.Values = append(out.Values, yourValue(v))
+	}
+	for _, k := range f.KeptFor {
+		out.KeptFor = append(out.KeptFor, yourKeeping{subject.Word(lang, "keeps_"+k.What), k.In(lang)})
 	}
 	for _, a := range f.Asked {
 		out.Requests = append(out.Requests, yourRequest{subject.Word(lang, "ask_"+a.Kind), subject.Word(lang, "state_"+a.State), a.State == "open", a.Received, a.Due})

@@ -6,8 +6,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+
+	"counterfoil/internal/access"
+	"counterfoil/internal/control"
+	"counterfoil/internal/principal"
 )
 
 func (s site) own(t *testing.T, path, token string) (int, string) {
@@ -102,5 +107,34 @@ func TestAVisitorSeesGetsCorrectsAndRestrictsWhatIsKeptOfHim(t *testing.T) {
 	}
 	if status, body := s.own(t, "/v1/your-data", o.Token); status != http.StatusGone {
 		t.Errorf("after the erasure: %d %s", status, body)
+	}
+}
+
+func TestForHowLongItIsKeptIsWhatTheOrganisationSet(t *testing.T) {
+	s := start(t)
+	o := s.open(t, uuid.NewString(), "hello")
+	says := func(texts ...string) {
+		t.Helper()
+		for _, lang := range []string{"en", "fr"} {
+			_, shown := s.own(t, "/v1/your-data?lang="+lang, o.Token)
+			_, file := s.own(t, "/v1/your-data/file?as=html&lang="+lang, o.Token)
+			for _, text := range texts {
+				text = map[string]string{"en": text + " days after the end of the conversation", "fr": text + " jours après la fin de la conversation"}[lang]
+				if !strings.Contains(shown, text) || !strings.Contains(file, text) {
+					t.Errorf("%q is not in %s, or not in the file", text, shown)
+				}
+			}
+		}
+	}
+	says("400")
+	operator := principal.NewOperator(s.Organisation.ID, "root")
+	for class, days := range map[string]int{"transcript": 91, "visitor": 92} {
+		if err := control.New(s.Pool, nil, s.Gate).SetRetention(t.Context(), operator, s.Organisation.ID, class, days, time.Time{}, access.Grounds{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says("91", "92")
+	if _, body := s.own(t, "/v1/your-data/file?as=json", o.Token); !strings.Contains(body, `{"what":"transcript","days":91}`) {
+		t.Errorf("the file says %s", body)
 	}
 }
