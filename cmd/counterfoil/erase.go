@@ -155,7 +155,6 @@ func (c eraseResumeCmd) Run(a *app) error {
 type eraseCertificateCmd struct {
 	Erasure string `arg:"" help:"Which, as counterfoil erase list names it."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
-	Lang    string `help:"en or fr." enum:"en,fr" default:"en"`
 	JSON    bool   `help:"For programs: with the record, its inclusion proof and the signed checkpoint."`
 }
 
@@ -176,7 +175,7 @@ func (c eraseCertificateCmd) Run(a *app) error {
 			return err
 		}
 		if !c.JSON || e.Certificate == nil {
-			return writeCertificate(a, h, o, e, c.Lang)
+			return writeCertificate(a, h, o, e, a.lang)
 		}
 		body, proof, err := h.log.Proof(a.ctx, o.ID, *e.Certificate)
 		if err != nil {
