@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,8 +53,27 @@ type program struct {
 	store    storage.Store // empty: policy reads its input and nothing else
 }
 
-// New returns an engine over the bundle compiled into the program.
-func New(ctx context.Context) (*Engine, error) { return Load(ctx, Bundle()) }
+// New returns an engine over the bundle compiled into the program. It is compiled once in a process; its tests were, by
+// make check, when the program was built.
+func New(ctx context.Context) (*Engine, error) {
+	p, err := builtIn()
+	if err != nil {
+		return nil, err
+	}
+	return engine(ctx, p)
+}
+
+var builtIn = sync.OnceValues(func() (*program, error) {
+	files, err := readBundle(Bundle())
+	if err != nil {
+		return nil, err
+	}
+	modules, err := parse(files, false)
+	if err != nil {
+		return nil, err
+	}
+	return newProgram(files, modules)
+})
 
 // Load returns an engine over the Rego files of fsys. Every file, tests
 // included, must pass Check; the error names file, line and reason.
@@ -62,17 +82,27 @@ func Load(ctx context.Context, fsys fs.FS) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := parse(files, true)
+	modules, err := parse(files, true)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := compile(all); err != nil {
+	if _, err := compile(modules); err != nil {
 		return nil, err
 	}
-	modules, err := parse(files, false)
+	for _, file := range files {
+		if file.isTest() {
+			delete(modules, file.path)
+		}
+	}
+	p, err := newProgram(files, modules)
 	if err != nil {
 		return nil, err
 	}
+	return engine(ctx, p)
+}
+
+// newProgram compiles the modules of those files that decide.
+func newProgram(files []sourceFile, modules map[string]*ast.Module) (*program, error) {
 	compiler, err := compile(modules)
 	if err != nil {
 		return nil, err
@@ -82,18 +112,22 @@ func Load(ctx context.Context, fsys fs.FS) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile policy query: %w", err)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("load policy: %w", err)
-	}
-	e := &Engine{limit: limit}
-	e.program.Store(&program{
+	return &program{
 		revision: revision(files),
 		files:    files,
 		compiler: compiler,
 		query:    query,
 		queries:  queries,
 		store:    inmem.New(),
-	})
+	}, nil
+}
+
+func engine(ctx context.Context, p *program) (*Engine, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("load policy: %w", err)
+	}
+	e := &Engine{limit: limit}
+	e.program.Store(p)
 	return e, nil
 }
 

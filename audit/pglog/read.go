@@ -279,6 +279,23 @@ func (l *Log) Proof(ctx context.Context, organisation uuid.UUID, index uint64) (
 	return entry, audit.Proof{Index: index, Hashes: path, Checkpoint: h.Checkpoint}, nil
 }
 
+// Certificate makes the file that shows one record and proves it without the database.
+func (l *Log) Certificate(ctx context.Context, organisation uuid.UUID, index uint64) ([]byte, error) {
+	record, proof, err := l.Proof(ctx, organisation, index)
+	if err != nil {
+		return nil, err
+	}
+	head, err := l.Head(ctx, organisation)
+	if err != nil {
+		return nil, err
+	}
+	vkey, err := l.VerifierKey(head.Origin)
+	if err != nil {
+		return nil, err
+	}
+	return audit.MarshalCertificate(record, proof, vkey)
+}
+
 const sqlTile = "select access.log_tile($1, $2, $3, $4)"
 
 // tiles reads the tiles of a log from storage.

@@ -1,5 +1,6 @@
 // Counterfoil-verify checks an exported audit log offline: that it is, record by record, the log its checkpoint was
-// signed for. It needs nothing but the directory, reads it only, and opens no connection.
+// signed for; or a certificate, which is one record of such a log with its proof. It needs nothing but the directory or
+// file, reads it only, and opens no connection.
 package main
 
 import (
@@ -24,16 +25,19 @@ const (
 	exitEnvironment = 3 // a file cannot be read: nothing is known about the log
 )
 
-const help = `counterfoil-verify checks an exported audit log.
+const help = `counterfoil-verify checks an exported audit log, or the certificate of an erasure.
 
 Usage:
 
   counterfoil-verify DIR [--key FILE|VKEY] [--since CHECKPOINT] [--witness VKEY] [--pruned-below INDEX] [--json]
+  counterfoil-verify CERTIFICATE [--key FILE|VKEY] [--json]
 
-DIR is a directory in the layout of C2SP tlog-tiles: checkpoint, tile/..., key.pub.
+DIR is a directory in the layout of C2SP tlog-tiles: checkpoint, tile/..., key.pub. CERTIFICATE is a file that holds one record,
+its proof (C2SP tlog-proof) and the key.
 
   --key FILE|VKEY      the log's public key, as a file or as the key itself (name+hash+key). Without it the key.pub
-                       beside the log is believed, which is weaker: whoever can replace the log can replace that too.
+                       beside the log, or in the certificate, is believed, which is weaker: whoever can replace the one
+                       can replace the other too.
   --since CHECKPOINT   a checkpoint file kept from an earlier visit. The log must continue it; this is what shows that
                        it was not cut, put back to an older state, or written anew.
   --witness VKEY       the verifier key of a witness (as a file or as the key itself) that must have cosigned the log
@@ -50,6 +54,7 @@ Examples:
   counterfoil-verify ./export --key auditor/key.pub
   counterfoil-verify ./export --key auditor/key.pub --since auditor/checkpoint-2026-03 --json
   counterfoil-verify ./export --key auditor/key.pub --pruned-below 51200
+  counterfoil-verify ./erasure.json --key auditor/key.pub
 `
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -66,6 +71,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	options, err := o.load()
+	if errors.Is(err, errCertificate) {
+		return certificate(o, options, stdout, stderr)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "counterfoil-verify: %v\n", err)
 		return exitEnvironment
@@ -92,6 +100,46 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitEnvironment
 	case len(report.Faults) > 0:
 		return exitProblem
+	}
+	return exitGood
+}
+
+// errCertificate says that what is to be checked is a file.
+var errCertificate = errors.New("a certificate")
+
+// certificate checks one record with its proof.
+func certificate(o arguments, options audit.Options, stdout, stderr io.Writer) int {
+	if o.since != "" || o.witness != "" || o.minimum > 0 {
+		fmt.Fprintln(stderr, "counterfoil-verify: --since, --witness and --pruned-below are for a log, and this is a certificate\nTry: counterfoil-verify --help")
+		return exitUsage
+	}
+	f, err := os.Open(o.dir)
+	if err != nil {
+		fmt.Fprintf(stderr, "counterfoil-verify: %v\n", err)
+		return exitEnvironment
+	}
+	defer f.Close()
+	c, err := audit.ReadCertificate(f)
+	if err != nil {
+		fmt.Fprintf(stderr, "counterfoil-verify: %s is neither a directory nor a certificate: %v\n", o.dir, err)
+		return exitEnvironment
+	}
+	says := audit.Certified{Key: options.Key, KeySource: options.KeySource}
+	if says.KeyFromWithin = says.Key == ""; says.KeyFromWithin {
+		says.Key = strings.TrimSpace(c.Key)
+	}
+	if says.Entry, says.Checkpoint, err = c.Verify(says.Key); err != nil {
+		fmt.Fprintf(stdout, "THE CERTIFICATE IS NOT GOOD.\n\n  %v\n", err)
+		return exitProblem
+	}
+	if o.json {
+		err = says.WriteJSON(stdout)
+	} else {
+		err = says.WriteText(stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "counterfoil-verify: write the report: %v\n", err)
+		return exitEnvironment
 	}
 	return exitGood
 }
@@ -124,7 +172,7 @@ func parse(args []string) (arguments, error) {
 		dirs, args = append(dirs, flags.Arg(0)), flags.Args()[1:]
 	}
 	if len(dirs) != 1 {
-		return o, fmt.Errorf("expected one directory, got %d", len(dirs))
+		return o, fmt.Errorf("expected one directory or certificate, got %d", len(dirs))
 	}
 	o.dir = dirs[0]
 	return o, nil
@@ -133,10 +181,9 @@ func parse(args []string) (arguments, error) {
 // load reads the files that the options name.
 func (o arguments) load() (audit.Options, error) {
 	options := audit.Options{Key: o.key, KeySource: "given by you", Minimum: o.minimum}
-	if info, err := os.Stat(o.dir); err != nil {
+	info, err := os.Stat(o.dir)
+	if err != nil {
 		return options, err
-	} else if !info.IsDir() {
-		return options, fmt.Errorf("%s is not a directory", o.dir)
 	}
 	if o.key != "" {
 		if data, err := os.ReadFile(o.key); err == nil {
@@ -144,6 +191,9 @@ func (o arguments) load() (audit.Options, error) {
 		} else if strings.Count(o.key, "+") < 2 {
 			return options, fmt.Errorf("--key is neither a readable file nor a verifier key: %w", err)
 		}
+	}
+	if info.Mode().IsRegular() {
+		return options, errCertificate
 	}
 	if options.Witness = o.witness; o.witness != "" {
 		if data, err := os.ReadFile(o.witness); err == nil {

@@ -115,11 +115,11 @@ func TestRun(t *testing.T) {
 		"a log of another history":              {[]string{forked, "--since", seen}, 1, "two histories", ""},
 		"a key that did not sign":               {[]string{good, "--key", signer(t, 2).VerifierKey()}, 1, "forged-signature", ""},
 		"help":                                  {[]string{"--help"}, 0, "Examples:", ""},
-		"no directory":                          {nil, 2, "", "expected one directory"},
+		"no directory":                          {nil, 2, "", "expected one directory or certificate"},
 		"two directories":                       {[]string{good, good}, 2, "", "expected one directory"},
 		"an unknown option":                     {[]string{good, "--deep"}, 2, "", "--help"},
 		"a directory that is not there":         {[]string{filepath.Join(good, "none")}, 3, "", "none"},
-		"a file for a directory":                {[]string{seen}, 3, "", "not a directory"},
+		"a file for a directory":                {[]string{seen}, 3, "", "neither a directory nor a certificate"},
 		"a directory that is no export":         {[]string{t.TempDir(), "--key", keyFile}, 3, "", "this is no export"},
 		"a key file that is not there":          {[]string{good, "--key", "none"}, 3, "", "neither a readable file nor a verifier key"},
 		"an earlier checkpoint that is missing": {[]string{good, "--since", "none"}, 3, "", "--since"},
@@ -135,6 +135,85 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestACertificateIsCheckedWithoutItsLog(t *testing.T) {
+	dir := t.TempDir()
+	s := signer(t, 1)
+	export(t, dir, s, 300, 0)
+	signed, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	under, err := audit.OpenCheckpoint(signed, s.Verifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes, err := audit.InclusionProof(17, 300, audit.NewHashReader(under, audit.DirTiles(os.DirFS(dir))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records [][]byte
+	for body, err := range audit.ExportEntries(os.DirFS(dir), 17, 19) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, bytes.Clone(body))
+	}
+	file := func(record []byte, p audit.Proof, key string) string {
+		t.Helper()
+		b, err := audit.MarshalCertificate(record, p, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(t.TempDir(), "erasure.json")
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	proof := audit.Proof{Index: 17, Hashes: hashes, Checkpoint: signed}
+	good := file(records[0], proof, s.VerifierKey())
+	elsewhere := proof
+	elsewhere.Index = 18
+	for name, c := range map[string]struct {
+		args   []string
+		code   int
+		stdout string
+	}{
+		"a good one with the key in it":  {[]string{good}, 0, "agrees with itself"},
+		"a good one with a key of yours": {[]string{good, "--key", filepath.Join(dir, "key.pub")}, 0, "record 17 is the one that was signed"},
+		"a good one in JSON":             {[]string{good, "--json"}, 0, `"action": "chat.participant"`},
+		"another key":                    {[]string{good, "--key", signer(t, 2).VerifierKey()}, 1, "NOT GOOD"},
+		"another record":                 {[]string{file(records[1], proof, s.VerifierKey())}, 1, "the proof does not hold"},
+		"a changed record":               {[]string{file(bytes.Replace(records[0], []byte(`"v1"`), []byte(`"v2"`), 1), proof, s.VerifierKey())}, 1, "the proof does not hold"},
+		"another place":                  {[]string{file(records[0], elsewhere, s.VerifierKey())}, 1, "the proof does not hold"},
+		"no checkpoint":                  {[]string{file(records[0], audit.Proof{Index: 17, Hashes: hashes}, s.VerifierKey())}, 1, "NOT GOOD"},
+		"no key":                         {[]string{file(records[0], proof, "")}, 1, "the key is none"},
+		"what is for a log":              {[]string{good, "--since", filepath.Join(dir, "checkpoint")}, 2, ""},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(c.args, &stdout, &stderr); code != c.code || !strings.Contains(stdout.String(), c.stdout) {
+			t.Errorf("%s: exit %d, want %d\n%s\n%s", name, code, c.code, &stdout, &stderr)
+		}
+	}
+}
+
+func FuzzCertificate(f *testing.F) {
+	key, err := audit.GenerateSigner(origin)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"record":"e30=","proof":"c2sp.org/tlog-proof@v1\nindex 0\n\nx\n1\n","key":""}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := audit.ReadCertificate(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		if _, _, err := c.Verify(key.VerifierKey()); err == nil {
+			t.Errorf("%q is certified", b)
+		}
+	})
 }
 
 func TestJSONSaysWhatWasFound(t *testing.T) {

@@ -25,7 +25,7 @@ func (h *heart) openControl(ctx context.Context) error {
 	}
 	if url != "" {
 		var err error
-		if h.eraser, err = pg.Open(ctx, pg.Config{URL: url, MaxConns: 1}); err != nil {
+		if h.eraser, err = pg.Open(ctx, pg.Config{URL: url, MaxConns: 4}); err != nil {
 			return err
 		}
 	}
@@ -67,6 +67,9 @@ func (h *heart) controlJobs() []jobs.Job {
 					}
 					return r.Progress(ctx, class, gone, gone)
 				})
+				if errors.Is(runErr, control.ErrRunning) {
+					continue // somebody at the host does it
+				}
 				if errors.Is(runErr, control.ErrNoEraser) || errors.Is(runErr, jobs.Again) {
 					return runErr
 				}

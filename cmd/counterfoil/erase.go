@@ -1,24 +1,27 @@
 package main
 
 import (
-	"bytes"
-	"encoding/base64"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 
-	"counterfoil/audit"
+	"counterfoil/internal/access"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/control"
+	"counterfoil/internal/principal"
+	"counterfoil/policy"
 )
 
 type eraseDoCmd struct {
 	Kind    string `arg:"" help:"visitor, agent, conversation, or organisation." enum:"visitor,agent,conversation,organisation"`
 	Subject string `arg:"" optional:"" help:"Whom or which: an id, or the reference that stands in records; none for the organisation."`
 	Reason  string `help:"Why, in 10 to 500 characters."`
+	Code    string `help:"For an organisation: the code that the first operator was given."`
 	DryRun  bool   `help:"List every place where something is kept, and what stands against erasing it; change nothing."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
 	JSON    bool   `help:"For programs."`
@@ -26,9 +29,11 @@ type eraseDoCmd struct {
 
 // Help is shown below the flags.
 func (eraseDoCmd) Help() string {
-	return "Destroys the keys and removes every row; what is held or still open is not erased. An organisation takes two administrators, in the console; here it can be looked at.\n" +
+	return "Destroys the keys and removes every row; what is held or still open is not erased. An organisation takes two: two administrators in the console, or two operators of this host. " +
+		"Here the first one is told what is kept and given a code, and the second, another user of the operating system, repeats the command with it within an hour.\n" +
 		"A database of your own is reached through COUNTERFOIL_RETENTION_URL, as the role counterfoil_retention.\n\n" +
-		"Examples:\n  counterfoil erase do visitor yufdndrqmwn2hvcd --dry-run\n  counterfoil erase do visitor yufdndrqmwn2hvcd --reason 'asked for by letter'"
+		"Examples:\n  counterfoil erase do visitor yufdndrqmwn2hvcd --dry-run\n  counterfoil erase do visitor yufdndrqmwn2hvcd --reason 'asked for by letter'\n" +
+		"  counterfoil erase do organisation --reason 'the contract has ended'\n  counterfoil erase do organisation --code K7Q2MXN4"
 }
 
 // Run erases.
@@ -36,10 +41,10 @@ func (c eraseDoCmd) Run(a *app) error {
 	switch whole := c.Kind == "organisation"; {
 	case whole != (c.Subject == ""):
 		return usageError{"everything but the organisation is named by an id or a reference"}
-	case whole && !c.DryRun:
-		return usageError{"an organisation is erased in the console, where a second person consents; --dry-run says what is kept"}
-	case !c.DryRun && c.Reason == "":
-		return usageError{"--reason says why, unless it is a --dry-run"}
+	case !whole && c.Code != "":
+		return usageError{"--code is for an organisation: everything else one operator erases"}
+	case !c.DryRun && c.Reason == "" && c.Code == "":
+		return usageError{"--reason says why, unless it is a --dry-run or the second operator"}
 	}
 	return a.controlling(c.Org, func(h *heart, o chat.Organisation) error {
 		s := control.Whole(o.ID)
@@ -59,19 +64,115 @@ func (c eraseDoCmd) Run(a *app) error {
 			}
 			return showKept(a.stdout, r)
 		}
-		on, err := h.because(a, o, c.Reason)
-		if err != nil {
-			return err
+		var e control.Erasure
+		var err error
+		switch {
+		case s.Kind != "organisation":
+			var on access.Grounds
+			if on, err = h.because(a, o, c.Reason); err == nil {
+				e, err = h.control.Erase(a.ctx, operator(o.ID), s, on)
+			}
+		case c.Code == "":
+			return c.begin(a, h, o)
+		default:
+			e, err = c.together(a, h, o)
 		}
-		e, err := h.control.Erase(a.ctx, operator(o.ID), s, on)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
 			return a.json(e)
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
+}
+
+// wholeErasure is what the first operator began.
+type wholeErasure struct {
+	pairing
+	Approval uuid.UUID `json:"approval"`
+	Reason   uuid.UUID `json:"reason"`
+}
+
+func wholeErasureFile(h *heart, o chat.Organisation) string {
+	return filepath.Join(h.config.DataDir, "erase", o.ID.String()+".json")
+}
+
+// begin tells the first operator what would go, and gives the code.
+func (c eraseDoCmd) begin(a *app, h *heart, o chat.Organisation) error {
+	r, err := h.control.Kept(a.ctx, control.Whole(o.ID))
+	if err != nil {
+		return err
+	}
+	if len(r.Holds) > 0 {
+		return control.HeldError{Holds: r.Holds}
+	}
+	on, err := h.because(a, o, c.Reason)
+	if err != nil {
+		return err
+	}
+	begun := wholeErasure{pair(), uuid.New(), on.Justification.ID()}
+	facts := map[string]string{access.FactApproval: begun.Approval.String(), access.FactReason: begun.Reason.String()}
+	if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, "erasure.ask", facts); err != nil {
+		return err
+	}
+	if err := writeBegun(wholeErasureFile(h, o), begun); err != nil {
+		return err
+	}
+	if err := showKept(a.stdout, r); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, `
+All of this goes for good; the log of %s stays. Nothing was removed yet.
+A second operator of this host, another user of the operating system, confirms it within an hour:
+
+  counterfoil erase do organisation --org %s --code %s
+`, o.Name, o.ID, begun.Code)
+	return nil
+}
+
+// together erases what the first operator began, with the consent of the second.
+func (c eraseDoCmd) together(a *app, h *heart, o chat.Organisation) (control.Erasure, error) {
+	file := wholeErasureFile(h, o)
+	begun, err := readBegun[wholeErasure](file)
+	if err == nil {
+		err = begun.confirm(operatorName(), c.Code)
+	}
+	var reasons map[uuid.UUID]string
+	if err == nil {
+		reasons, err = h.gate.Reasons(a.ctx, o.ID, begun.Reason)
+	}
+	var on access.Grounds
+	if err == nil {
+		on, err = h.because(a, o, reasons[begun.Reason])
+	}
+	first := principal.NewOperator(o.ID, begun.Operator)
+	if err == nil {
+		on.Consent, err = h.gate.HostConsent(a.ctx, first, operator(o.ID), "erasure.approve", begun.Approval, begun.Until)
+	}
+	var id uuid.UUID
+	if err == nil {
+		id, err = h.control.OrderErasure(a.ctx, first, control.Whole(o.ID), on)
+	}
+	if err != nil {
+		return control.Erasure{}, err
+	}
+	if err := os.Remove(file); err != nil { // from here on the order stands, and is carried on whatever happens
+		return control.Erasure{}, err
+	}
+	return h.control.Resume(a.ctx, o.ID, id, a.erased())
+}
+
+// erased shows on the terminal how far an erasure is.
+func (a *app) erased() func(control.Erasure) error {
+	said := time.Now()
+	return func(e control.Erasure) error {
+		if time.Since(said) > time.Second {
+			said = time.Now()
+			fmt.Fprintf(a.stderr, "%d conversations gone\n", e.Conversations)
+		}
+		return nil
+	}
 }
 
 func showKept(w io.Writer, r control.Report) error {
@@ -137,30 +238,23 @@ func (c eraseResumeCmd) Run(a *app) error {
 		return usageError{"an erasure is named by its id: see counterfoil erase list"}
 	}
 	return a.controlling(c.Org, func(h *heart, o chat.Organisation) error {
-		said := time.Now()
-		e, err := h.control.Resume(a.ctx, o.ID, id, func(e control.Erasure) error {
-			if time.Since(said) > time.Second {
-				said = time.Now()
-				fmt.Fprintf(a.stderr, "%d conversations gone\n", e.Conversations)
-			}
-			return nil
-		})
+		e, err := h.control.Resume(a.ctx, o.ID, id, a.erased())
 		if err != nil {
 			return err
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
 }
 
 type eraseCertificateCmd struct {
 	Erasure string `arg:"" help:"Which, as counterfoil erase list names it."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
-	JSON    bool   `help:"For programs: with the record, its inclusion proof and the signed checkpoint."`
+	JSON    bool   `help:"As a file that proves it: the record, its inclusion proof, the signed checkpoint, and the key."`
 }
 
 // Help is shown below the flags.
 func (eraseCertificateCmd) Help() string {
-	return "The certificate is a record of the log under a signed checkpoint. --json gives all that is needed to check it without us.\n\nExample:\n  counterfoil erase certificate 5f0c… --lang fr"
+	return "The certificate is a record of the log under a signed checkpoint. --json gives all that is needed to check it without us.\n\nExamples:\n  counterfoil erase certificate 5f0c… --lang fr\n  counterfoil erase certificate 5f0c… --json > erasure.json && counterfoil-verify erasure.json --key key.pub"
 }
 
 // Run shows the certificate of an erasure.
@@ -177,15 +271,12 @@ func (c eraseCertificateCmd) Run(a *app) error {
 		if !c.JSON || e.Certificate == nil {
 			return writeCertificate(a, h, o, e, a.lang)
 		}
-		body, proof, err := h.log.Proof(a.ctx, o.ID, *e.Certificate)
+		file, err := h.log.Certificate(a.ctx, o.ID, *e.Certificate)
 		if err != nil {
 			return err
 		}
-		var text bytes.Buffer
-		if err := audit.WriteProof(&text, proof); err != nil {
-			return err
-		}
-		return a.json(map[string]any{"erasure": e, "record": base64.StdEncoding.EncodeToString(body), "proof": text.String()})
+		_, err = a.stdout.Write(file)
+		return err
 	})
 }
 

@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -20,7 +15,6 @@ import (
 	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
-	"counterfoil/internal/access/keyring"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
 	"counterfoil/internal/pg/cluster"
@@ -44,18 +38,13 @@ func (auditRecoverCmd) Help() string {
 
 // recovery is what the first operator began, and the second has to find unchanged.
 type recovery struct {
-	Operator   string    `json:"operator"`
-	Code       string    `json:"code"`
-	Until      time.Time `json:"until"`
-	Origin     string    `json:"origin"`
-	Size       uint64    `json:"size"`
-	Checkpoint string    `json:"checkpoint"`
-	Next       string    `json:"next"`     // origin of the log that is begun
-	Approver   string    `json:"approver"` // who repeated the command; empty before
+	pairing
+	Origin     string `json:"origin"`
+	Size       uint64 `json:"size"`
+	Checkpoint string `json:"checkpoint"`
+	Next       string `json:"next"`     // origin of the log that is begun
+	Approver   string `json:"approver"` // who repeated the command; empty before
 }
-
-// recoveryValid is how long a code is good for.
-const recoveryValid = time.Hour
 
 // Run begins a log anew, when two operators want it.
 func (c auditRecoverCmd) Run(a *app) error {
@@ -70,7 +59,7 @@ func (c auditRecoverCmd) Run(a *app) error {
 	defer done()
 	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
 		file := filepath.Join(settings.DataDir, "recover", o.ID.String()+".json")
-		begun, err := readRecovery(file)
+		begun, err := readBegun[recovery](file)
 		if err != nil {
 			return err
 		}
@@ -92,14 +81,10 @@ func (c auditRecoverCmd) Run(a *app) error {
 			return c.begin(a, h, o, head, reason, file)
 		}
 		name := operatorName()
-		switch {
-		case begun.Code == "" || time.Now().After(begun.Until):
-			return usageError{"nobody has begun this within the last hour: run the command without --code first"}
-		case subtle.ConstantTimeCompare([]byte(begun.Code), []byte(c.Code)) != 1:
-			return usageError{"this is not the code that " + begun.Operator + " was given"}
-		case begun.Operator == name:
-			return usageError{begun.Operator + " has begun this: another operator has to confirm it"}
-		case begun.Origin != head.Origin || begun.Size != head.Size || begun.Checkpoint != string(head.Checkpoint):
+		if err := begun.confirm(name, c.Code); err != nil {
+			return err
+		}
+		if begun.Origin != head.Origin || begun.Size != head.Size || begun.Checkpoint != string(head.Checkpoint) {
 			return usageError{"the log is not as it was when this was begun: run the command without --code again"}
 		}
 		next, kept, err := h.log.NextEpoch(o.ID, head)
@@ -107,7 +92,7 @@ func (c auditRecoverCmd) Run(a *app) error {
 			return err
 		}
 		begun.Approver, begun.Next = name, next.Origin
-		if err := writeRecovery(file, begun); err != nil {
+		if err := writeBegun(file, begun); err != nil {
 			return err
 		}
 		_, err = superuser.Exec(a.ctx, "select audit.begin_epoch($1, $2, $3, $4, $5, $6)", o.ID, kept, int64(head.Size), string(head.Checkpoint), next.Origin, string(next.Checkpoint))
@@ -125,8 +110,8 @@ func (auditRecoverCmd) begin(a *app, h *heart, o chat.Organisation, head pglog.H
 	if err != nil {
 		return err
 	}
-	begun := recovery{Operator: operatorName(), Code: rand.Text()[:8], Until: time.Now().Add(recoveryValid), Origin: head.Origin, Size: head.Size, Checkpoint: string(head.Checkpoint)}
-	if err := writeRecovery(file, begun); err != nil {
+	begun := recovery{pairing: pair(), Origin: head.Origin, Size: head.Size, Checkpoint: string(head.Checkpoint)}
+	if err := writeBegun(file, begun); err != nil {
 		return err
 	}
 	var where []string
@@ -236,37 +221,11 @@ func (auditRecoverCmd) replay(a *app, h *heart, o chat.Organisation, old audit.C
 
 // recovered refuses to go on while a recovery that two operators decided on is not finished: what was erased may be there again.
 func recovered(c config.Config, organisation uuid.UUID) error {
-	r, err := readRecovery(filepath.Join(c.DataDir, "recover", organisation.String()+".json"))
+	r, err := readBegun[recovery](filepath.Join(c.DataDir, "recover", organisation.String()+".json"))
 	if err == nil && r.Approver != "" {
 		err = fmt.Errorf("the recovery of the log %s was not finished: run `counterfoil audit recover --org %s` again", r.Origin, organisation)
 	}
 	return err
-}
-
-func readRecovery(file string) (recovery, error) {
-	var r recovery
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &r)
-	}
-	if err != nil {
-		return r, fmt.Errorf("read what the first operator began: %w", err)
-	}
-	return r, nil
-}
-
-func writeRecovery(file string, r recovery) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return keyring.WriteSecret(file, b)
 }
 
 // sqlServed asks whether anybody else is connected as the service.

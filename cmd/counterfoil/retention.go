@@ -27,7 +27,7 @@ func (a *app) controlling(named string, f func(*heart, chat.Organisation) error)
 		}
 		defer h.closeControl()
 		err := f(h, o)
-		if errors.Is(err, access.ErrDenied) || errors.Is(err, control.ErrHeld) || errors.Is(err, control.ErrOpen) || errors.Is(err, control.ErrGone) || errors.Is(err, control.ErrClock) {
+		if errors.Is(err, access.ErrDenied) || errors.Is(err, control.ErrHeld) || errors.Is(err, control.ErrOpen) || errors.Is(err, control.ErrGone) || errors.Is(err, control.ErrClock) || errors.Is(err, control.ErrRunning) {
 			fmt.Fprintf(a.stdout, "Nothing was changed: %v.\n", err)
 			return found{}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"counterfoil/audit"
 	"counterfoil/internal/access"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/egress"
@@ -18,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"counterfoil": main,
+		"counterfoil":        main,
+		"counterfoil-verify": verifyCertificate,
 		"counterfoil-asks": func() { // a person, of whom nothing but a key is kept, asks something so many days ago
 			if err := asks(os.Args[1], os.Args[2]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -59,6 +61,27 @@ func asks(kind, days string) error {
 		fmt.Println(asked)
 		return err
 	})
+}
+
+// verifyCertificate is what counterfoil-verify does with a certificate, whose own tests are beside it.
+func verifyCertificate() {
+	f, err := os.Open(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitEnvironment)
+	}
+	c, err := audit.ReadCertificate(f)
+	says := audit.Certified{Key: c.Key, KeyFromWithin: true}
+	if err == nil {
+		says.Entry, says.Checkpoint, err = c.Verify(c.Key)
+	}
+	if err == nil {
+		err = says.WriteText(os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // TestScripts drives the real program; the scripts double as its documentation.

@@ -352,6 +352,16 @@ func (g *Gate) Consent(ctx context.Context, who principal.Admin, kind string, su
 	return best, nil
 }
 
+// HostConsent records that a second operator of the host consents to what the first one asked, and gives the evidence. Whoever calls it has seen to it
+// that he who asked handed a code to him who consents; that they are two is for policy to say.
+func (g *Gate) HostConsent(ctx context.Context, asked, consents principal.Operator, action string, approval uuid.UUID, ends time.Time) (Consent, error) {
+	organisation := asked.Organisation()
+	if err := g.Act(ctx, consents, policy.Administer, organisation, action, map[string]string{FactApproval: approval.String()}); err != nil {
+		return Consent{}, err
+	}
+	return Consent{approval: approval, actor: organisation, by: organisation, actorName: asked.Name(), byName: consents.Name(), ends: ends}, nil
+}
+
 // UseUp ends a consent that was for one act, which is done.
 func (g *Gate) UseUp(ctx context.Context, organisation uuid.UUID, c Consent) error {
 	return g.settle(ctx, sqlEndApproval, organisation, c.approval)

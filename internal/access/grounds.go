@@ -33,7 +33,17 @@ func (j Justification) ID() uuid.UUID { return j.id }
 // Consent is evidence of what a second person consented to, or is asked to. The zero Consent is none.
 type Consent struct {
 	approval, actor, by, subject uuid.UUID
+	actorName, byName            string // of operators, whom no id tells apart
 	ends                         time.Time
+}
+
+// keys are by what the second person, who asked, and whom it is about are referred to.
+func (c Consent) keys(organisation uuid.UUID) []refKey {
+	by, actor := refKey{organisation: organisation, id: c.by}, refKey{organisation: organisation, id: c.actor}
+	if c.byName != "" {
+		by.kind, by.name, actor.kind, actor.name = "operator", c.byName, "operator", c.actorName
+	}
+	return []refKey{by, actor, {organisation: organisation, id: c.subject}}
 }
 
 // Given reports whether somebody consented.

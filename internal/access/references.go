@@ -61,7 +61,7 @@ func (g *Gate) references(ctx context.Context, organisation uuid.UUID, q questio
 		wanted = append(wanted, addressKeys(organisation, from)...)
 	}
 	if c := q.grounds.Consent; c.actor != uuid.Nil {
-		wanted = append(wanted, refKey{organisation: organisation, id: c.by}, refKey{organisation: organisation, id: c.actor}, refKey{organisation: organisation, id: c.subject})
+		wanted = append(wanted, c.keys(organisation)...)
 	}
 	refs, err := g.keyed(ctx, organisation, wanted)
 	if err != nil {

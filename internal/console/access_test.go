@@ -621,12 +621,13 @@ func TestEveryPageMakesTheRecordItDeclares(t *testing.T) {
 	resp, _ := s.expect(http.StatusSeeOther, "POST", "/approvals/ask", with(whom, "approval", "break_glass", "reason", reason, "minutes", "15"))
 	asked, _ := s.expect(http.StatusSeeOther, "POST", "/requests/open", with(whom, "asks", "access", "source", "letter", "received", s.now().Format(time.DateOnly)))
 	alert := s.alert()
+	erasure := s.erasesVisitor()
 	must(t, chi.Walk(s.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		d := console.Declarations()[method+" "+route]
 		if method != http.MethodGet || d.Record == "" {
 			return nil
 		}
-		path := strings.NewReplacer("/events/{seq}/session", fmt.Sprintf("/events/%d/session", signedIn), "{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert, "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location")).Replace(route)
+		path := strings.NewReplacer("/events/{seq}/session", fmt.Sprintf("/events/%d/session", signedIn), "{seq}", "0", "{ref}", whom.Get("ref"), "/approvals/{id}", resp.Header.Get("Location"), "/alerts/{id}", alert, "/access/reviews/{id}", "/access/reviews/"+reviews[0].ID.String(), "/requests/{id}", asked.Header.Get("Location"), "/controls/certificate/{id}", "/controls/certificate/"+erasure.ID.String()).Replace(route)
 		query := whom
 		if route == "/transcript" || route == "/access/address" {
 			query = url.Values{"ref": {entries[talked].Conversation}, "admin": {sessions[0].Admin.String()}, "address": {sessions[0].Address}}

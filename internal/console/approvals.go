@@ -155,14 +155,14 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, v visit, admin p
 			s.trouble(w, r, v, err)
 			return
 		}
-		for _, f := range found {
-			e, err := audit.ParseEntry(f.Body)
-			if err != nil {
-				s.trouble(w, r, v, fmt.Errorf("the log in the database is damaged: %w", err))
-				return
-			}
+		entries, gone, err := s.parsed(r.Context(), admin, found)
+		if err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+		for _, e := range entries {
 			if e.Facts[access.FactApproval] == a.ID.String() && (e.Facts["approval.by"] != "" || e.Action == exported) { // decided with the consent, or what came of it
-				page.Rows = append(page.Rows, rowOf(v.lang, e))
+				page.Rows = append(page.Rows, rowOf(v.lang, e, gone))
 			}
 		}
 		if len(found) < q.Limit {
@@ -190,6 +190,10 @@ func (s *Server) showAsk(w http.ResponseWriter, r *http.Request, v visit, admin 
 	}
 	if _, _, err := s.read(r, admin, "console.ask", nil); err != nil {
 		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+		return
+	}
+	if there, err := s.stillThere(r.Context(), admin, p); err != nil || !there {
+		s.failed(w, r, v, admin, policy.ReadAuditLog, cmp.Or(err, access.ErrUnknown))
 		return
 	}
 	s.show(w, r, v, admin, http.StatusOK, "ask", askPage{p, []int{15, 30, 60, 240}}, "")

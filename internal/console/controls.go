@@ -13,6 +13,7 @@ import (
 
 	"counterfoil/audit"
 	"counterfoil/internal/access"
+	"counterfoil/internal/chat"
 	"counterfoil/internal/control"
 	"counterfoil/internal/principal"
 	"counterfoil/policy"
@@ -28,6 +29,7 @@ type controlsPage struct {
 	Problem  string
 	May      bool
 	Classes  []string
+	Widgets  []choice // that a hold may cover
 }
 
 type keptClass struct {
@@ -45,7 +47,7 @@ type shownHold struct {
 }
 
 type shownErasure struct {
-	Of      string
+	ID, Of  string
 	Ordered time.Time
 	Order   uint64
 	Record  *uint64
@@ -62,6 +64,7 @@ type keptPlace struct{ Place, N string }
 
 func (s *Server) controlRoutes(r chi.Router) {
 	r.Get("/controls", s.signedIn(s.controls))
+	r.Get("/controls/certificate/{id}", s.signedIn(s.certificate))
 	s.act(r, "/controls/retention", s.setRetention)
 	s.act(r, "/controls/hold", s.placeHold)
 	s.act(r, "/controls/lift", s.liftHold)
@@ -148,12 +151,26 @@ func (s *Server) showControls(w http.ResponseWriter, r *http.Request, v visit, a
 		s.trouble(w, r, v, err)
 		return
 	}
+	widgets, err := s.cfg.Store.Widgets(ctx, organisation)
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	for _, one := range widgets {
+		page.Widgets = append(page.Widgets, choice{Value: one.ID.String(), Name: one.Name})
+	}
 	for _, h := range holds {
 		shown := shownHold{ID: h.ID.String(), Covers: word(v.lang, "covers_"+h.Kind), Why: h.Why, Placed: h.Placed.UTC(), Lifted: h.Lifted != nil}
 		if h.Subject != nil && h.Kind != "widget" {
-			if ref, err := s.cfg.Gate.Reference(ctx, organisation, *h.Subject); err == nil {
+			switch ref, err := s.cfg.Gate.Reference(ctx, organisation, *h.Subject); {
+			case err == nil:
 				shown.Covers += " " + ref
+			case errors.Is(err, access.ErrErased):
+				shown.Covers = word(v.lang, "erasedSubject")
 			}
+		}
+		if i := slices.IndexFunc(widgets, func(w chat.Widget) bool { return h.Kind == "widget" && h.Subject != nil && w.ID == *h.Subject }); i >= 0 {
+			shown.Covers += " " + widgets[i].Name
 		}
 		if h.Since != nil {
 			shown.Since = longDate(v.lang, h.Since.UTC())
@@ -169,11 +186,13 @@ func (s *Server) showControls(w http.ResponseWriter, r *http.Request, v visit, a
 		return
 	}
 	for _, e := range erasures {
-		of := word(v.lang, "covers_organisation")
-		if e.Kind != "organisation" {
+		of := word(v.lang, "covers_"+e.Kind)
+		if e.Certificate != nil && e.Kind != "organisation" {
+			of = erased{e.Reference: {Certificate: *e.Certificate}}.handle(v.lang, audit.Party{Kind: e.Kind, Ref: e.Reference}) + " (" + of + ")"
+		} else if e.Kind != "organisation" {
 			of = handle(v.lang, audit.Party{Kind: e.Kind, Ref: e.Reference})
 		}
-		page.Erasures = append(page.Erasures, shownErasure{of, e.Ordered.UTC(), e.Order, e.Certificate})
+		page.Erasures = append(page.Erasures, shownErasure{e.ID.String(), of, e.Ordered.UTC(), e.Order, e.Certificate})
 	}
 	s.show(w, r, v, admin, status, "controls", page, "/controls")
 }
@@ -255,7 +274,13 @@ func (s *Server) placeHold(w http.ResponseWriter, r *http.Request, v visit, admi
 		err = errControls
 	}
 	hold.Since, hold.Until = since, until
-	if err == nil && hold.Kind != "range" {
+	if err == nil && hold.Kind == "widget" {
+		var widget uuid.UUID
+		if widget, err = uuid.Parse(r.PostFormValue("widget")); err != nil {
+			err = errControls
+		}
+		hold.Subject = &widget
+	} else if err == nil && hold.Kind != "range" {
 		var subject control.Subject
 		if subject, err = s.controlled(r, admin); subject.Kind == "visitor" || subject.Kind == "agent" {
 			hold.Kind = "person"
@@ -311,6 +336,46 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, v visit, admin pr
 		return
 	}
 	http.Redirect(w, r, "/controls", http.StatusSeeOther)
+}
+
+// certificate hands out the certificate of an erasure: in words, or as a record with its proof, which is checked without this service.
+func (s *Server) certificate(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {
+	ctx, organisation := r.Context(), admin.Organisation()
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	if err != nil {
+		s.say(w, r, v, admin, http.StatusBadRequest, "notFound")
+		return
+	}
+	head, first, err := s.read(r, admin, "console.certificate", map[string]string{"erasure": id.String()})
+	if err != nil {
+		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+		return
+	}
+	e, err := s.cfg.Control.Erasure(ctx, organisation, id)
+	if err == nil && r.FormValue("as") == "text" {
+		var until *time.Time
+		if until, err = s.cfg.Control.Backups(ctx, organisation); err == nil {
+			download(w, "text/plain; charset=utf-8", "erasure-"+id.String()+".txt", []byte(control.CertificateText(v.lang, head.Origin, e, until)))
+			return
+		}
+	}
+	switch {
+	case errors.Is(err, control.ErrGone), err == nil && e.Certificate == nil:
+		s.say(w, r, v, admin, http.StatusNotFound, "notFound")
+		return
+	case err == nil && *e.Certificate < first:
+		s.say(w, r, v, admin, http.StatusGone, "pruned")
+		return
+	}
+	var file []byte
+	if err == nil {
+		file, err = s.cfg.Log.Certificate(ctx, organisation, *e.Certificate)
+	}
+	if err != nil {
+		s.trouble(w, r, v, err)
+		return
+	}
+	download(w, "application/json", "erasure-"+id.String()+".json", file)
 }
 
 // wholeOrganisation is what a consent to erase the organisation is about.

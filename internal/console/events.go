@@ -162,7 +162,7 @@ func (s *Server) fill(ctx context.Context, v visit, admin principal.Admin, page 
 	}
 	full := len(found) == pageSize
 	found = slices.DeleteFunc(found, func(f pglog.Found) bool { return f.Seq < first }) // what is being pruned
-	if page.Days, err = daysOf(v.lang, found); err != nil {
+	if page.Days, err = s.daysOf(ctx, v.lang, admin, found); err != nil {
 		return err
 	}
 	to := func(name string, seq uint64) string {
@@ -221,30 +221,30 @@ func (s *Server) place(ctx context.Context, admin principal.Admin, seq, size uin
 }
 
 // daysOf sorts records into days.
-func daysOf(lang string, found []pglog.Found) (days []day, err error) {
-	for _, f := range found {
-		e, err := audit.ParseEntry(f.Body)
-		if err != nil {
-			return nil, fmt.Errorf("the log in the database is damaged: %w", err)
-		}
+func (s *Server) daysOf(ctx context.Context, lang string, admin principal.Admin, found []pglog.Found) (days []day, err error) {
+	entries, gone, err := s.parsed(ctx, admin, found)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
 		date := longDate(lang, e.Time)
 		if n := len(days); n == 0 || days[n-1].Date != date {
 			days = append(days, day{Date: date})
 		}
 		last := &days[len(days)-1]
-		last.Rows = append(last.Rows, rowOf(lang, e))
+		last.Rows = append(last.Rows, rowOf(lang, e, gone))
 	}
 	return days, nil
 }
 
-func rowOf(lang string, e audit.Entry) row {
+func rowOf(lang string, e audit.Entry, gone erased) row {
 	outcome := e.Decision
 	if outcome == "" {
 		outcome = "none"
 	}
 	r := row{
 		Seq: e.Seq, Time: e.Time, What: what(lang, e.Action), Outcome: outcome, OutcomeText: word(lang, "outcome_"+outcome),
-		Who: handle(lang, e.Actor), About: about(lang, e), Fields: fieldNames(lang, e.Fields),
+		Who: gone.handle(lang, e.Actor), About: about(lang, e, gone), Fields: fieldNames(lang, e.Fields),
 	}
 	if filter.IsReference(e.Actor.Ref) {
 		r.WhoFilter = filter.Filter{}.And(filter.Actor, e.Actor.Ref).String()
@@ -259,12 +259,12 @@ func rowOf(lang string, e audit.Entry) row {
 }
 
 // about is whom or what a record speaks of.
-func about(lang string, e audit.Entry) string {
+func about(lang string, e audit.Entry, gone erased) string {
 	if e.Subject.Kind != "" {
-		return handle(lang, e.Subject)
+		return gone.handle(lang, e.Subject)
 	}
 	if e.Conversation != "" {
-		return handle(lang, audit.Party{Kind: "conversation", Ref: e.Conversation})
+		return gone.handle(lang, audit.Party{Kind: "conversation", Ref: e.Conversation})
 	}
 	return ""
 }
@@ -275,8 +275,11 @@ func handle(lang string, p audit.Party) string {
 		return ""
 	}
 	kind := cmp.Or(word(lang, "kind_"+p.Kind), p.Kind)
-	if p.Ref == "" {
+	switch p.Ref {
+	case "":
 		return kind
+	case "erased": // as the gate says it of whoever has no key any more
+		return word(lang, "erasedSubject")
 	}
 	return chat.Handle(kind, p.Ref)
 }
@@ -334,7 +337,12 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request, v visit, admin pr
 			s.trouble(w, r, v, fmt.Errorf("the log in the database is damaged: %w", err))
 			return
 		}
-		page = explain(v.lang, e)
+		gone, err := s.erased(r.Context(), admin, e)
+		if err != nil {
+			s.trouble(w, r, v, err)
+			return
+		}
+		page = explain(v.lang, e, gone)
 		page.Raw = string(body)
 		if id, err := uuid.Parse(e.Facts[access.FactReason]); err == nil {
 			texts, err := s.cfg.Gate.Reasons(r.Context(), admin.Organisation(), id)

@@ -50,8 +50,8 @@ func longDate(lang string, t time.Time) string {
 }
 
 // explain says in words what a record says: who asked for what, what policy answered, by which rule, and why.
-func explain(lang string, e audit.Entry) eventPage {
-	p := eventPage{row: rowOf(lang, e), Date: longDate(lang, e.Time), Kind: word(lang, "kind_of_"+string(e.Kind)), Rule: e.Rule}
+func explain(lang string, e audit.Entry, gone erased) eventPage {
+	p := eventPage{row: rowOf(lang, e, gone), Date: longDate(lang, e.Time), Kind: word(lang, "kind_of_"+string(e.Kind)), Rule: e.Rule}
 	say := func(name string, values ...any) {
 		p.Sentences = append(p.Sentences, fmt.Sprintf(word(lang, name), values...))
 	}
@@ -86,11 +86,11 @@ func explain(lang string, e audit.Entry) eventPage {
 		p.Rule = ""
 	}
 	for _, party := range []audit.Party{e.Subject, e.Actor} {
-		if one := personOf(lang, party, e.Time); one.Link() != "" && !slices.Contains(p.People, one) {
+		if one := personOf(lang, party, e.Time); one.Link() != "" && !gone.has(party.Ref) && !slices.Contains(p.People, one) {
 			p.People = append(p.People, one)
 		}
 	}
-	if one := personOf(lang, audit.Party{Kind: "conversation", Ref: e.Conversation}, e.Time); one.Transcript() != "" {
+	if one := personOf(lang, audit.Party{Kind: "conversation", Ref: e.Conversation}, e.Time); one.Transcript() != "" && !gone.has(e.Conversation) {
 		p.Conversation = one.Transcript()
 	}
 	if filter.IsReference(e.Conversation) {
@@ -132,6 +132,9 @@ func reference(handle, ref string) string {
 	if handle == "" || ref == "" {
 		return handle
 	}
-	kind, _, _ := strings.Cut(handle, " ")
+	kind, _, found := strings.Cut(handle, " #") // of what was erased
+	if !found {
+		kind, _, _ = strings.Cut(handle, " ")
+	}
 	return kind + " " + ref
 }

@@ -1,9 +1,9 @@
 package console
 
-var (
-	Word    = word
-	Explain = explain
-)
+import "counterfoil/audit"
+
+// Explain explains a record whose people are all there.
+func Explain(lang string, e audit.Entry) eventPage { return explain(lang, e, nil) }
 
 // CEF escapes a text for the header and for a value.
 func CEF(s string) (header, value string) { return cefHeader.Replace(s), cefValue.Replace(s) }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"counterfoil/audit"
 	"counterfoil/audit/pglog"
 	"counterfoil/internal/principal"
 	"counterfoil/internal/signin"
@@ -71,7 +70,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, v visit, admin pri
 	found, err := s.find(r.Context(), admin, page.search, place, pglog.Place{})
 	if err == nil {
 		found = slices.DeleteFunc(found, func(f pglog.Found) bool { return f.Seq < first })
-		page.Days, err = daysOf(v.lang, found)
+		page.Days, err = s.daysOf(r.Context(), v.lang, admin, found)
 	}
 	if err != nil {
 		s.trouble(w, r, v, err)
@@ -221,13 +220,13 @@ func (t *tail) next(ctx context.Context) (string, error) {
 	if skipped == "" && len(found) == 0 {
 		return fmt.Sprintf("id: %d\n\n", t.at), nil
 	}
+	entries, gone, err := t.s.parsed(ctx, t.admin, found)
+	if err != nil {
+		return "", err
+	}
 	rows := make([]row, 0, len(found))
-	for _, r := range slices.Backward(found) {
-		e, err := audit.ParseEntry(r.Body)
-		if err != nil {
-			return "", fmt.Errorf("the log in the database is damaged: %w", err)
-		}
-		rows = append(rows, rowOf(t.v.lang, e))
+	for _, e := range slices.Backward(entries) {
+		rows = append(rows, rowOf(t.v.lang, e, gone))
 	}
 	var b bytes.Buffer
 	if err := t.s.assets.pages.ExecuteTemplate(&b, "tailed", view{Lang: t.v.lang, Page: rows}); err != nil {

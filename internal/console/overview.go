@@ -122,8 +122,15 @@ func (s *Server) most(ctx context.Context, lang string, admin principal.Admin, s
 	if err != nil {
 		return nil, err
 	}
-	var names, filters []string
+	var names, filters, refs []string
 	var numbers []int64
+	for _, m := range found {
+		refs = append(refs, m.Reference)
+	}
+	gone, err := s.erasedOf(ctx, admin, refs)
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range found {
 		last, err := audit.ParseEntry(m.Last)
 		if err != nil {
@@ -133,7 +140,7 @@ func (s *Server) most(ctx context.Context, lang string, admin principal.Admin, s
 		if by == pglog.ByActor {
 			party = last.Actor
 		}
-		names, filters, numbers = append(names, handle(lang, party)), append(filters, filter.Filter{}.And(by, m.Reference).Within(filter.Moment{At: since}, filter.Moment{}).String()), append(numbers, m.N)
+		names, filters, numbers = append(names, gone.handle(lang, party)), append(filters, filter.Filter{}.And(by, m.Reference).Within(filter.Moment{At: since}, filter.Moment{}).String()), append(numbers, m.N)
 	}
 	return shares(lang, names, filters, numbers), nil
 }
@@ -272,7 +279,7 @@ func (s *Server) sum(ctx context.Context, lang string, admin principal.Admin, he
 	if err != nil {
 		return err
 	}
-	if page.Denials, err = daysOf(lang, found); err != nil || head.Size == 0 {
+	if page.Denials, err = s.daysOf(ctx, lang, admin, found); err != nil || head.Size == 0 {
 		return err
 	}
 	place, err := s.place(ctx, admin, head.Size-1, head.Size)

@@ -45,6 +45,7 @@ type tally struct {
 	Purposes          []string
 	Trend             string // points of a line, 96 wide and 24 high
 	Filter            string // finds the records
+	Erased            bool   // one of them was
 }
 
 // Outcome tells apart pairs to which something was denied or masked.
@@ -120,8 +121,16 @@ func (s *Server) people(ctx context.Context, lang string, admin principal.Admin,
 		within = within.Within(filter.Moment{At: since}, end)
 		steps = min(steps, int(until.Sub(since)/(24*time.Hour)))
 	}
+	refs := make([]string, 0, 2*len(pairs))
 	for _, c := range pairs {
-		p, err := tallyOf(lang, c, within)
+		refs = append(refs, c.Actor, c.Subject)
+	}
+	gone, err := s.erasedOf(ctx, admin, refs)
+	if err != nil {
+		return out, err
+	}
+	for _, c := range pairs {
+		p, err := tallyOf(lang, c, within, gone)
 		if err != nil {
 			return out, err
 		}
@@ -135,18 +144,18 @@ func (s *Server) people(ctx context.Context, lang string, admin principal.Admin,
 }
 
 // tallyOf puts a count into words.
-func tallyOf(lang string, c pglog.Pair, within filter.Filter) (tally, error) {
+func tallyOf(lang string, c pglog.Pair, within filter.Filter, gone erased) (tally, error) {
 	last, err := audit.ParseEntry(c.Last)
 	if err != nil {
 		return tally{}, fmt.Errorf("the log in the database is damaged: %w", err)
 	}
 	p := tally{N: c.N, Masked: c.Masked, Denied: c.Denied, FirstAt: c.FirstAt.UTC(), LastAt: c.LastAt.UTC()}
 	if c.Actor != "" {
-		p.Actor, p.Who = last.Actor, handle(lang, last.Actor)
+		p.Actor, p.Who, p.Erased = last.Actor, gone.handle(lang, last.Actor), gone.has(last.Actor.Ref)
 		within = within.And(filter.Actor, c.Actor)
 	}
 	if c.Subject != "" {
-		p.Subject, p.About = last.Subject, handle(lang, last.Subject)
+		p.Subject, p.About, p.Erased = last.Subject, gone.handle(lang, last.Subject), p.Erased || gone.has(last.Subject.Ref)
 		within = within.And(filter.Subject, c.Subject)
 	}
 	p.Filter = within.String()
@@ -447,8 +456,10 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 			if side.column == filter.Actor {
 				party = side.total.Actor
 			}
-			page.Request = personOf(lang, party, side.total.LastAt).to("/requests/new")
-			page.Human, page.Reveal = party.Kind == "visitor" || party.Kind == "agent", personOf(lang, party, side.total.LastAt).Link()
+			page.Human = party.Kind == "visitor" || party.Kind == "agent"
+			if !side.total.Erased {
+				page.Request, page.Reveal = personOf(lang, party, side.total.LastAt).to("/requests/new"), personOf(lang, party, side.total.LastAt).Link()
+			}
 		}
 		pairs, err := s.people(ctx, lang, admin, found, pglog.ByPair, pglog.Place{})
 		if err != nil {
@@ -468,7 +479,7 @@ func (s *Server) about(ctx context.Context, lang string, admin principal.Admin, 
 	if err != nil {
 		return page, err
 	}
-	page.Days, err = daysOf(lang, last)
+	page.Days, err = s.daysOf(ctx, lang, admin, last)
 	return page, err
 }
 
@@ -561,17 +572,17 @@ func (s *Server) write(ctx context.Context, lang string, admin principal.Admin, 
 		if err != nil {
 			return err
 		}
-		for _, f := range found {
-			e, err := audit.ParseEntry(f.Body)
-			if err != nil {
-				return fmt.Errorf("the log in the database is damaged: %w", err)
-			}
-			page.Name, page.From = handle(lang, e.Subject), longDate(lang, e.Time)
+		entries, gone, err := s.parsed(ctx, admin, found)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			page.Name, page.From = gone.handle(lang, e.Subject), longDate(lang, e.Time)
 			switch {
 			case e.Kind == audit.Denial:
 				page.Denied++
 			case e.Kind == audit.Disclosure && len(page.Shown) < letterRows:
-				page.add(lang, e)
+				page.add(lang, e, gone)
 			case e.Kind == audit.Disclosure:
 				page.More = true
 			}
@@ -586,10 +597,10 @@ func (s *Server) write(ctx context.Context, lang string, admin principal.Admin, 
 	return nil
 }
 
-func (p *letterPage) add(lang string, e audit.Entry) {
+func (p *letterPage) add(lang string, e audit.Entry, gone erased) {
 	outcome := cmp.Or(e.Decision, "none")
 	names := fieldNames(lang, e.Fields)
-	to := cmp.Or(handle(lang, e.Actor), word(lang, "somebody"))
+	to := cmp.Or(gone.handle(lang, e.Actor), word(lang, "somebody"))
 	p.Shown = append(p.Shown, letterRow{Seq: e.Seq, Date: longDate(lang, e.Time), Time: e.Time, To: to, What: list(lang, names), Why: what(lang, e.Action), Outcome: word(lang, "outcome_"+outcome)})
 	for _, f := range names {
 		if !slices.Contains(p.Fields, f) {

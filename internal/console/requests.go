@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -216,6 +217,10 @@ func (s *Server) newRequest(w http.ResponseWriter, r *http.Request, v visit, adm
 	}
 	if err := s.cfg.Gate.Act(r.Context(), admin, policy.HandleRequest, admin.Organisation(), "console.new_request", nil); err != nil {
 		s.failed(w, r, v, admin, policy.HandleRequest, err)
+		return
+	}
+	if there, err := s.stillThere(r.Context(), admin, p); err != nil || !there {
+		s.failed(w, r, v, admin, policy.HandleRequest, cmp.Or(err, access.ErrUnknown))
 		return
 	}
 	page := newRequestPage{person: p, Today: s.cfg.Now().UTC().Format(time.DateOnly)}

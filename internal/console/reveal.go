@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -82,6 +83,10 @@ func (s *Server) showReveal(w http.ResponseWriter, r *http.Request, v visit, adm
 	}
 	if _, _, err := s.read(r, admin, "console.reveal", nil); err != nil {
 		s.failed(w, r, v, admin, policy.ReadAuditLog, err)
+		return
+	}
+	if there, err := s.stillThere(r.Context(), admin, p); err != nil || !there {
+		s.failed(w, r, v, admin, policy.RevealToAdmin, cmp.Or(err, access.ErrUnknown))
 		return
 	}
 	page := revealPage{person: p, Plain: slices.Contains(admin.Roles(), "privacy_officer")}

@@ -146,6 +146,7 @@ func Declarations() map[string]Declared {
 		"POST /requests/file":           {EUII, policy.AnswerRequest, string(policy.AnswerRequest)},
 
 		"GET /controls":                   {EUII, policy.ReadAuditLog, "console.controls"}, // the reasons of holds
+		"GET /controls/certificate/{id}":  {References, policy.ReadAuditLog, "console.certificate"},
 		"POST /controls/retention":        {References, policy.ControlData, "retention.set"},
 		"POST /controls/hold":             {EUII, policy.ControlData, "hold.place"},
 		"POST /controls/lift":             {EUII, policy.ControlData, "hold.lift"},

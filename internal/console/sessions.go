@@ -282,7 +282,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request, v visit, admin 
 			}
 		}
 	}
-	if page.Days, err = daysOf(v.lang, page.Shown); err != nil {
+	if page.Days, err = s.daysOf(r.Context(), v.lang, admin, page.Shown); err != nil {
 		s.trouble(w, r, v, err)
 		return
 	}

@@ -16,6 +16,7 @@ var moreWords = []map[string][2]string{
 	whoWords,
 	peopleWords,
 	controlWords,
+	erasureWords,
 }
 
 // Word gives a text of the console to others who say the same; empty when there is none.

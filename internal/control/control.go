@@ -24,6 +24,8 @@ var (
 	ErrGone = errors.New("nothing of this is kept: it was erased, or never was")
 	// ErrOpen means that a conversation is going on.
 	ErrOpen = errors.New("a conversation is still open: end it first")
+	// ErrRunning means that somebody else does the same at this moment.
+	ErrRunning = errors.New("retention is being applied by another process at this moment")
 	// ErrHeld means that a legal hold forbids it.
 	ErrHeld = errors.New("a legal hold forbids this")
 )
@@ -52,6 +54,49 @@ type Desk struct {
 // New makes a Desk. pool is of the service's role; erase is of the role of retention, nil where that is not known.
 func New(pool, erase *pgxpool.Pool, gate *access.Gate) *Desk {
 	return &Desk{pool: pool, erase: erase, gate: gate}
+}
+
+// A turn ends with its connection, so that whoever dies keeps nobody from carrying on.
+const (
+	sqlTakeTurn = "select access.take_turn($1, $2)"
+	sqlEndTurn  = "select access.end_turn($1, $2)"
+)
+
+// patience is how long one waits for who does the same: a process that was killed is missed by the database within this time.
+const patience = 10 * time.Second
+
+// alone runs f with the connection of the role of retention while nobody else, on any node, does the same to the same. It waits for them at most so long.
+func (d *Desk) alone(ctx context.Context, what string, id uuid.UUID, wait time.Duration, f func(*pgxpool.Conn) error) error {
+	conn, err := d.erase.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect as the role of retention: %w", err)
+	}
+	defer conn.Release()
+	for begun := time.Now(); ; {
+		var ours bool
+		if err := conn.QueryRow(ctx, sqlTakeTurn, what, id).Scan(&ours); err != nil {
+			return fmt.Errorf("wait for others: %w", err)
+		}
+		if ours {
+			break
+		}
+		if time.Since(begun) > wait {
+			return ErrRunning
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		if _, err := conn.Exec(ctx, sqlEndTurn, what, id); err != nil {
+			_ = conn.Conn().Close(ctx) // which ends the lock too
+		}
+	}()
+	return f(conn)
 }
 
 // Subject is whom or what something is about: a visitor, an agent, a conversation, or the organisation itself.

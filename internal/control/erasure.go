@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/principal"
@@ -45,13 +47,15 @@ type Erasure struct {
 }
 
 const (
-	sqlErasable      = "select access.erasable($1, $2, $3)"
-	sqlOrderErasure  = "select access.order_erasure($1, $2)"
-	sqlEraseSome     = "select access.erase_some($1, $2, $3)"
-	sqlFinishErasure = "select access.finish_erasure($1, $2, $3)"
-	sqlOpenErasures  = "select organisation_id, erasure_id from access.open_erasures()"
-	sqlErasures      = "select erasure_id, kind, subject_ref, subject_id, act, ordered_at, conversations, messages, fields, keys, others, done_act, done_at from access.erasures($1, $2, $3)"
-	sqlErased        = "select reference, done_act, done_at from access.erased($1, $2)"
+	sqlErasable          = "select access.erasable($1, $2, $3)"
+	sqlOrderErasure      = "select access.order_erasure($1, $2)"
+	sqlEraseSome         = "select access.erase_some($1, $2, $3)"
+	sqlFinishErasure     = "select access.finish_erasure($1, $2, $3)"
+	sqlOpenErasures      = "select organisation_id, erasure_id from access.open_erasures()"
+	sqlErasures          = "select erasure_id, kind, subject_ref, subject_id, act, ordered_at, conversations, messages, fields, keys, others, done_act, done_at from access.erasures($1, $2, $3)"
+	sqlDirectory         = "select aad_object_id from chat.agent where organisation_id = $1 and agent_id = $2"
+	sqlForgetAcceptances = "select access.forget_acceptances($1, $2, $3)"
+	sqlErased            = "select reference, done_act, done_at from access.erased($1, $2)"
 )
 
 // Erase erases a person, a conversation or the organisation: it asks policy, records the order, removes everything, makes sure that nothing is
@@ -135,13 +139,33 @@ func (d *Desk) order(ctx context.Context, who principal.Principal, s Subject, o 
 }
 
 // Resume carries on with an erasure until nothing is left, also when somebody else does the same, and gives it as it is then. progress may be nil.
-func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress func(Erasure) error) (Erasure, error) {
+func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress func(Erasure) error) (e Erasure, err error) {
 	if d.erase == nil {
 		return Erasure{}, ErrNoEraser
 	}
+	if e, err = d.erasure(ctx, organisation, id); err != nil || e.Done != nil {
+		return e, err
+	}
+	err = d.alone(ctx, "erasure", id, math.MaxInt64, func(conn *pgxpool.Conn) (err error) {
+		e, err = d.resume(ctx, conn, organisation, id, progress)
+		return err
+	})
+	return e, err
+}
+
+func (d *Desk) resume(ctx context.Context, conn *pgxpool.Conn, organisation, id uuid.UUID, progress func(Erasure) error) (Erasure, error) {
+	e, err := d.erasure(ctx, organisation, id)
+	if err != nil || e.Done != nil { // who did the same has finished
+		return e, err
+	}
+	if e.Kind == "agent" {
+		if err := d.forgetAcceptances(ctx, organisation, e); err != nil {
+			return e, err
+		}
+	}
 	for {
 		var n int64
-		err := d.erase.QueryRow(ctx, sqlEraseSome, organisation, id, eraseAtOnce).Scan(&n)
+		err := conn.QueryRow(ctx, sqlEraseSome, organisation, id, eraseAtOnce).Scan(&n)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55000" {
 			return Erasure{}, fmt.Errorf("erasure %s cannot go on: %w", id, ErrHeld)
 		}
@@ -161,8 +185,7 @@ func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress 
 			}
 		}
 	}
-	e, err := d.erasure(ctx, organisation, id)
-	if err != nil || e.Done != nil {
+	if e, err = d.erasure(ctx, organisation, id); err != nil {
 		return e, err
 	}
 	facts := map[string]string{"erasure.id": id.String(), "erasure.kind": e.Kind, "erasure.subject": e.Subject.String(), "erasure.reference": e.Reference, "erasure.order": strconv.FormatUint(e.Order, 10),
@@ -193,6 +216,31 @@ func (d *Desk) Resume(ctx context.Context, organisation, id uuid.UUID, progress 
 		err = fmt.Errorf("erasure %s: something came back while it was finished", id)
 	}
 	return e, err
+}
+
+// forgetAcceptances removes which notices an agent accepted: they are known by his directory id, which goes with him.
+func (d *Desk) forgetAcceptances(ctx context.Context, organisation uuid.UUID, e Erasure) error {
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select set_config('counterfoil.organisation', $1, true)", organisation.String()); err != nil {
+			return err
+		}
+		var directory *string
+		if err := tx.QueryRow(ctx, sqlDirectory, organisation, e.Subject).Scan(&directory); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if directory == nil {
+			return nil
+		}
+		person, err := d.gate.ReferenceText(ctx, organisation, "directory", *directory)
+		if err == nil {
+			_, err = tx.Exec(ctx, sqlForgetAcceptances, organisation, e.ID, person)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove what an agent accepted: %w", err)
+	}
+	return nil
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

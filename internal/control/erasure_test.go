@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -71,6 +72,9 @@ func TestErasingAnAgentAndAConversation(t *testing.T) {
 	}
 	if n := w.count(t, "select (select count(*) from euii.value where subject_id = $1) + (select count(*) from euii.lookup where subject_id = $1) + (select count(*) from chat.agent where agent_id = $1 and coalesce(aad_object_id, teams_user_id, personal_conversation) is not null)", a.agent.ID); n != 0 {
 		t.Errorf("%d things are left of an agent", n)
+	}
+	if n := w.count(t, "select count(*) from chat.acceptance where audience = 'agent'"); n != 1 {
+		t.Errorf("%d acceptances are left, that of the other agent is 1", n)
 	}
 	if n := w.count(t, "select count(*) from chat.event where conversation_id = $1", a.Conversation); n == 0 {
 		t.Error("what was written went with the agent")
@@ -160,8 +164,48 @@ func TestAnErasureThatBreaksOffIsResumedAndTwoAtOnceAreOne(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if n, _ := w.said(t, control.ActErased); n != 1 {
+		t.Errorf("one erasure is certified %d times", n)
+	}
 	if open, err := w.desk.Open(t.Context()); err != nil || len(open) != 0 {
 		t.Errorf("open are %v, %v", open, err)
+	}
+}
+
+// A hold that is placed while an erasure is under way stops it, whichever way it covers who is erased; nothing is certified until it is lifted.
+func TestAHoldStopsAnErasureThatIsUnderWay(t *testing.T) {
+	w := newWorld(t, relaytest.Options{})
+	org := w.Organisation.ID
+	for _, c := range []struct {
+		name string
+		who  func(talk) control.Subject
+		hold func(talk) control.Hold
+	}{
+		{"an agent, by his visitor", w.agent, func(k talk) control.Hold { return control.Hold{Kind: "person", Subject: &k.Visitor} }},
+		{"an agent, by his conversation", w.agent, func(k talk) control.Hold { return control.Hold{Kind: "conversation", Subject: &k.Conversation} }},
+		{"an agent, by the widget", w.agent, func(talk) control.Hold { return control.Hold{Kind: "widget", Subject: &w.Widget.ID} }},
+		{"a visitor, by his agent", w.visitor, func(k talk) control.Hold { return control.Hold{Kind: "person", Subject: &k.agent.ID} }},
+		{"a conversation, by its time", w.conversation, func(talk) control.Hold { return control.Hold{Kind: "range"} }},
+	} {
+		k := w.talk(t, uuid.NewString()[:8], true)
+		id, err := w.desk.OrderErasure(t.Context(), w.operator, c.who(k), access.Grounds{})
+		must(t, err)
+		before, _ := w.said(t, control.ActErased)
+		// It has looked at the holds there were, and dies before anything is gone.
+		_, err = w.DB.Superuser(t).Exec(t.Context(), "update control.erasure set cleared = true where erasure_id = $1", id)
+		must(t, err)
+		hold, err := w.desk.PlaceHold(t.Context(), w.operator, org, c.hold(k), access.Grounds{})
+		must(t, err)
+		if _, err = w.desk.Resume(t.Context(), org, id, nil); !errors.Is(err, control.ErrHeld) {
+			t.Errorf("%s: resumed while held: %v", c.name, err)
+		}
+		if now, _ := w.said(t, control.ActErased); now != before || w.left(t, k) != strings.Replace(all, "session, ", "", 1) && w.left(t, k) != all {
+			t.Errorf("%s: of what is held is left %q", c.name, w.left(t, k))
+		}
+		must(t, w.desk.LiftHold(t.Context(), w.operator, org, hold, access.Grounds{}))
+		if e, err := w.desk.Resume(t.Context(), org, id, nil); err != nil || e.Done == nil {
+			t.Errorf("%s: after the hold: %+v, %v", c.name, e, err)
+		}
 	}
 }
 

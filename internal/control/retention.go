@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"counterfoil/internal/access"
 	"counterfoil/internal/principal"
@@ -150,11 +151,19 @@ func (d *Desk) Runs(ctx context.Context, organisation uuid.UUID, limit int) ([]R
 const applyAtOnce = 200
 
 // Apply deletes what an organisation has kept long enough and no hold covers, and records what went and what is left. A run that broke off is carried
-// on, with its counts. progress may be nil; it is told the class and how much of it went.
-func (d *Desk) Apply(ctx context.Context, organisation uuid.UUID, confirmed bool, progress func(class string, gone int64) error) (Run, error) {
+// on, with its counts. progress may be nil; it is told the class and how much of it went. While somebody else does it, it fails with ErrRunning.
+func (d *Desk) Apply(ctx context.Context, organisation uuid.UUID, confirmed bool, progress func(class string, gone int64) error) (run Run, err error) {
 	if d.erase == nil {
 		return Run{}, ErrNoEraser
 	}
+	err = d.alone(ctx, "retention", organisation, patience, func(conn *pgxpool.Conn) (err error) {
+		run, err = d.apply(ctx, conn, organisation, confirmed, progress)
+		return err
+	})
+	return run, err
+}
+
+func (d *Desk) apply(ctx context.Context, conn *pgxpool.Conn, organisation uuid.UUID, confirmed bool, progress func(class string, gone int64) error) (Run, error) {
 	last, err := d.Runs(ctx, organisation, 2)
 	if err != nil {
 		return Run{}, err
@@ -166,7 +175,7 @@ func (d *Desk) Apply(ctx context.Context, organisation uuid.UUID, confirmed bool
 		if r.Done != nil {
 			break
 		}
-		r, err = d.carryOn(ctx, organisation, r.ID, progress)
+		r, err = d.carryOn(ctx, conn, organisation, r.ID, progress)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "55000" && pgErr.Code != "42501" {
 			return r, err
 		}
@@ -191,20 +200,20 @@ func (d *Desk) Apply(ctx context.Context, organisation uuid.UUID, confirmed bool
 	if err != nil {
 		return Run{}, err
 	}
-	if _, err := d.pool.Exec(ctx, sqlBeginRun, organisation, int64(act)); err != nil {
+	if err := d.pool.QueryRow(ctx, sqlBeginRun, organisation, int64(act)).Scan(&id); err != nil {
 		return Run{}, fmt.Errorf("begin run of retention: %w", err)
 	}
-	return d.carryOn(ctx, organisation, id, progress)
+	return d.carryOn(ctx, conn, organisation, id, progress)
 }
 
-func (d *Desk) carryOn(ctx context.Context, organisation, id uuid.UUID, progress func(string, int64) error) (Run, error) {
+func (d *Desk) carryOn(ctx context.Context, conn *pgxpool.Conn, organisation, id uuid.UUID, progress func(string, int64) error) (Run, error) {
 	for _, class := range Classes() {
 		at, after, total := time.Unix(0, 0), uuid.Nil, int64(0)
 		for {
 			var gone, held int64
 			var lastAt *time.Time
 			var lastID *uuid.UUID
-			if err := d.erase.QueryRow(ctx, sqlApplyRetention, organisation, id, class, at, after, applyAtOnce).Scan(&gone, &held, &lastAt, &lastID); err != nil {
+			if err := conn.QueryRow(ctx, sqlApplyRetention, organisation, id, class, at, after, applyAtOnce).Scan(&gone, &held, &lastAt, &lastID); err != nil {
 				return Run{ID: id}, fmt.Errorf("apply retention to class %s: %w", class, err)
 			}
 			if total += gone; progress != nil {

@@ -1,7 +1,9 @@
 package control_test
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -222,6 +224,26 @@ func TestARunOfRetentionIsCarriedOnAndWaitsWhenTheClockLeapt(t *testing.T) {
 	must(t, err)
 	if n, _ := w.said(t, control.ActRun); n != 3 {
 		t.Errorf("%d runs are on record, want 3", n)
+	}
+	// Another that is begun meanwhile waits for it, and gives up.
+	in, out := make(chan struct{}), make(chan struct{})
+	var together sync.WaitGroup
+	together.Go(func() {
+		begun := sync.OnceFunc(func() { close(in) })
+		_, err := w.desk.Apply(t.Context(), org, false, func(string, int64) error { begun(); <-out; return nil })
+		if err != nil {
+			t.Errorf("the first of two: %v", err)
+		}
+	})
+	<-in
+	impatient, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	_, err = w.desk.Apply(impatient, org, false, nil)
+	cancel()
+	wants(t, err, context.DeadlineExceeded)
+	close(out)
+	together.Wait()
+	if n, _ := w.said(t, control.ActRun); n != 4 {
+		t.Errorf("%d runs are on record, want 4", n)
 	}
 	for _, leap := range []string{"- interval '60 days'", "+ interval '90 days'"} {
 		_, err = conn.Exec(t.Context(), "update control.run set began_at = now() "+leap)

@@ -124,7 +124,7 @@ func statements(t *testing.T, dir string) []statement {
 }
 
 // offline are the statements that others than the service run: a superuser who brings the schema up to date, and the role of retention.
-var offline = []string{"pglog sqlInstallKey", "pglog sqlKeyInstalled", "pglog sqlPrune", "pglog sqlDropEmptyMonths", "control sqlEraseSome", "control sqlApplyRetention"}
+var offline = []string{"pglog sqlInstallKey", "pglog sqlKeyInstalled", "pglog sqlPrune", "pglog sqlDropEmptyMonths", "control sqlEraseSome", "control sqlApplyRetention", "control sqlTakeTurn", "control sqlEndTurn"}
 
 // Planning a statement as the service's role checks its tables, columns, types and rights, and that of its functions,
 // without running it.

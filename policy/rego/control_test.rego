@@ -26,10 +26,16 @@ test_a_privacy_officer_controls_and_erases if {
 	counterfoil.decision.rule == "erase_organisation.approved" with input as together
 }
 
-test_an_operator_controls_and_erases_and_no_organisation if {
+test_an_operator_controls_and_erases_and_an_organisation_with_another if {
 	counterfoil.decision.rule == "control_data.operator" with input as object.union(officer, operator)
 	counterfoil.decision.rule == "erase_data.operator" with input as object.union(eraser, operator)
-	"wrong_actor" in counterfoil.decision.reasons with input as object.union(together, operator)
+	host := object.union(object.union(together, operator), {"justification": true})
+	counterfoil.decision.rule == "erase_organisation.operators" with input as host
+	counterfoil.decision.reasons == {"justification_missing"} with input as object.union(host, {"justification": false})
+	counterfoil.decision.reasons == {"approval_missing"} with input as object.union(host, {"approval": {"by": "m1"}})
+	counterfoil.decision.reasons == {"approval_for_another"} with input as object.union(host, {"approval": {"actor": "m3"}})
+	counterfoil.decision.reasons == {"approval_expired"} with input as object.union(host, {"approval": {"expires_in_seconds": 0}})
+	counterfoil.decision.reasons == {"wrong_audience"} with input as object.union(host, {"audience": "console"})
 }
 
 test_nobody_else_does if {

@@ -1,8 +1,8 @@
 # METADATA
 # title: Erase the organisation
 # description: >-
-#   A privacy officer has all erased that an organisation has, with the consent
-#   of somebody else.
+#   A privacy officer, or an operator of the host, has all erased that an
+#   organisation has, with the consent of somebody else.
 package counterfoil.purposes.erase_organisation
 
 import data.counterfoil.admin
@@ -12,8 +12,8 @@ import data.counterfoil.approval
 # title: Terms
 # description: Who may ask, for whose eyes, about whom and for which fields.
 terms := {
-	"actors": {"admin"},
-	"audiences": {"console"},
+	"actors": {"admin", "operator"},
+	"audiences": {"console", "service"},
 	"subjects": {""},
 	"fields": set(),
 }
@@ -34,14 +34,51 @@ permit := {"allow": true, "rule": "erase_organisation.approved", "masked": set()
 }
 
 # METADATA
+# title: Two operators
+# description: Somebody with a shell on the host, justified in writing, with the consent of another, in force.
+permit := {"allow": true, "rule": "erase_organisation.operators", "masked": set(), "obligations": set()} if {
+	input.actor.kind == "operator"
+	input.audience == "service"
+	input.subject.kind == ""
+	input.fields == []
+	admin.justified
+	approval.by_another
+	approval.for_actor
+	approval.in_force
+}
+
+# METADATA
+# title: For whose eyes
+# description: An administrator acts in the console, an operator on the host.
+reasons contains "wrong_audience" if {
+	some kind, audience in {"admin": "console", "operator": "service"}
+	input.actor.kind == kind
+	input.audience != audience
+}
+
+# METADATA
 # title: No role for it
-# description: Only a privacy officer may.
-reasons contains "role_missing" if not "privacy_officer" in input.actor.roles
+# description: Of administrators only a privacy officer may.
+reasons contains "role_missing" if {
+	input.actor.kind == "admin"
+	not "privacy_officer" in input.actor.roles
+}
 
 # METADATA
 # title: Not fit to do it
 # description: A proof, the address or the justification is missing.
-reasons contains reason if some reason in admin.unfit
+reasons contains reason if {
+	input.actor.kind == "admin"
+	some reason in admin.unfit
+}
+
+# METADATA
+# title: Not justified
+# description: The operator did not write down why.
+reasons contains "justification_missing" if {
+	input.actor.kind == "operator"
+	not admin.justified
+}
 
 # METADATA
 # title: Nobody else approved
