@@ -30,6 +30,8 @@ const (
 
 // cli is the command line.
 type cli struct {
+	Lang string `help:"Language of what is printed for people: en or fr." enum:"en,fr" default:"en"`
+
 	Serve   serveCmd   `cmd:"" help:"Run the service. Without COUNTERFOIL_DATABASE_URL it runs its own PostgreSQL in the data directory."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date. serve does it by itself for its own PostgreSQL."`
 	Doctor  doctorCmd  `cmd:"" help:"Examine the live database: is everything still as the migrations made it, and the server as it must be?"`
@@ -126,6 +128,13 @@ type cli struct {
 		Resume      eraseResumeCmd      `cmd:"" help:"Carry on with an erasure that broke off."`
 		Certificate eraseCertificateCmd `cmd:"" help:"Show the certificate of an erasure, in English or French."`
 	} `cmd:"" help:"Erasure of persons and conversations, with certificates."`
+	Archive struct {
+		Set     archiveSetCmd     `cmd:"" help:"Set to whose key archives are sealed, and how often they are made."`
+		Create  archiveCreateCmd  `cmd:"" help:"Make an archive of what is over and in none yet, or carry on with one that broke off."`
+		List    archiveListCmd    `cmd:"" help:"List archives."`
+		Verify  archiveVerifyCmd  `cmd:"" help:"Check archives, offline with the public key of the log."`
+		Restore archiveRestoreCmd `cmd:"" help:"Open an archive with the organisation's identity, into readable files."`
+	} `cmd:"" help:"Sealed archives of conversations."`
 	Jobs struct {
 		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
 	} `cmd:"" help:"The queue of scheduled and long work."`
@@ -166,6 +175,15 @@ type app struct {
 	stdout, stderr io.Writer
 	environ        []string
 	egress         *egress.Register
+	lang           string
+}
+
+// in gives the text in the language in which results are printed.
+func (a *app) in(english, french string) string {
+	if a.lang == "fr" {
+		return french
+	}
+	return english
 }
 
 func main() {
@@ -196,7 +214,7 @@ func run(ctx context.Context, register *egress.Register, args, environ []string,
 		fmt.Fprintf(stderr, "counterfoil: %v\nTry: counterfoil --help\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx, stdout, stderr, environ, register})
+	err = parsed.Run(&app{ctx, stdout, stderr, environ, register, c.Lang})
 	var usage usageError
 	switch {
 	case err == nil:

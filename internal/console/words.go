@@ -21,6 +21,9 @@ var moreWords = []map[string][2]string{
 	erasureWords,
 }
 
+// Word gives a text of the console to others who say the same; empty when there is none.
+func Word(lang, name string) string { return word(lang, name) }
+
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {
 	both, ok := words[name]
