@@ -220,6 +220,31 @@ func (b *Bucket) Files(ctx context.Context, origin string) (fs.FS, error) {
 	return bucketFS{ctx, at}, err
 }
 
+// Locks reports that what is written there can be removed by nobody before its time.
+func (b *Bucket) Locks() bool { return true }
+
+// Remove removes all versions of a file of a place, or with an empty name of everything in the place; a lock that has not ended forbids it. It is
+// for what is no log.
+func (b *Bucket) Remove(ctx context.Context, place, name string) error {
+	at, err := b.at(ctx, place)
+	if err != nil {
+		return err
+	}
+	for v := range b.core.ListObjectsIter(ctx, b.name, minio.ListObjectsOptions{Prefix: at.prefix + name, Recursive: true, WithVersions: true}) {
+		if name != "" && v.Err == nil && v.Key != at.prefix+name {
+			continue
+		}
+		err := v.Err
+		if err == nil {
+			err = b.core.RemoveObject(ctx, b.name, v.Key, minio.RemoveObjectOptions{VersionID: v.VersionID})
+		}
+		if err != nil {
+			return at.fail("remove", name, err)
+		}
+	}
+	return nil
+}
+
 // mutable are the names of files that are replaced as a log grows, and partial those that are dropped.
 var (
 	mutable = map[string]bool{audit.CheckpointFile: true, audit.CosignedFile: true, audit.KeyFile: true}

@@ -91,6 +91,24 @@ func (d Directory) Files(_ context.Context, origin string) (fs.FS, error) {
 // Overwritten implements [Destination]: a directory remembers nothing.
 func (Directory) Overwritten(context.Context, string) ([]string, error) { return nil, nil }
 
+// Locks reports that nothing keeps what is written there from being removed.
+func (Directory) Locks() bool { return false }
+
+// Remove removes a file of a place, or with an empty name the whole place. It is for what is no log.
+func (d Directory) Remove(_ context.Context, place, name string) error {
+	path, err := d.path(place)
+	if err != nil || !filepath.IsLocal(filepath.Join(place, name)) {
+		return errors.Join(err, fs.ErrInvalid)
+	}
+	if err := os.RemoveAll(filepath.Join(path, name)); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Dir(filepath.Join(path, name))); errors.Is(err, fs.ErrNotExist) {
+		return nil // it never was
+	}
+	return syncDir(filepath.Dir(filepath.Join(path, name)))
+}
+
 // lock makes sure that one process at a time writes to a directory below root, which it makes so that it outlasts a loss of
 // power. The lock ends with the process.
 func lock(root, dir string) (unlock func(), err error) {

@@ -158,6 +158,7 @@ func proveBackup(ctx context.Context, c config.Config, backup string) (logs int,
 	}()
 	// Nothing of what belongs to the running service is touched: what it publishes goes on by itself.
 	c.DatabaseURL, c.PublishDir, c.Bucket, c.Witness = "", filepath.Join(scratch, "export"), config.Bucket{}, config.Witness{Policy: config.WitnessNone}
+	c.ArchiveDir, c.ArchiveBucket = "", ""
 	h, err := openHeart(ctx, c, egress.New(), db.URL(serviceRole, cluster.Database), slog.New(slog.DiscardHandler), noop.NewTracerProvider(), nil)
 	if err != nil {
 		return 0, 0, err

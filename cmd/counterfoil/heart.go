@@ -22,6 +22,7 @@ import (
 	"counterfoil/audit/publish"
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/keyring"
+	"counterfoil/internal/archive"
 	"counterfoil/internal/chat"
 	"counterfoil/internal/config"
 	"counterfoil/internal/control"
@@ -54,6 +55,8 @@ type heart struct {
 
 	control *control.Desk // once it is opened
 	eraser  *pgxpool.Pool
+
+	archives *archive.Desk
 }
 
 // openHeart builds the heart over a database that is there and migrated.
@@ -75,7 +78,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 		return nil, err
 	}
 	var ready bool
-	err = pool.QueryRow(ctx, "select to_regprocedure('access.reviews(uuid, date)') is not null").Scan(&ready)
+	err = pool.QueryRow(ctx, "select to_regprocedure('access.archives_with(uuid, text, uuid)') is not null").Scan(&ready)
 	if err == nil && !ready {
 		err = errors.New("the database has no schema of this version: run `counterfoil migrate` as a superuser of it")
 	}
@@ -102,7 +105,7 @@ func openHeart(ctx context.Context, c config.Config, register *egress.Register, 
 	h.log.OnCommit(func(records int, took time.Duration) { meters.Batch(context.Background(), records, took) })
 	h.gate = access.New(access.Config{Policy: policies.engine, Log: h.log, Ring: ring, Pool: pool, Now: time.Now, Logger: logger, Tracer: tracer, Standing: h.publishers.Standing, Decided: meters.Decision})
 	h.desk = signin.New(signin.Config{Pool: pool, Gate: h.gate, Ring: ring, Now: time.Now, URL: c.ConsoleURL})
-	err = errors.Join(h.agree(ctx, all), h.log.EnsureMonths(ctx))
+	err = errors.Join(h.openArchives(tracer), h.agree(ctx, all), h.log.EnsureMonths(ctx))
 	if err == nil {
 		err = h.startPolicy(ctx)
 	}
@@ -321,6 +324,11 @@ func (m migrateCmd) Run(a *app) error {
 // operator names whoever runs the command.
 func operator(organisation uuid.UUID) principal.Operator {
 	return principal.NewOperator(organisation, operatorName())
+}
+
+// archivist names the job that makes archives.
+func archivist(organisation uuid.UUID) principal.Job {
+	return principal.NewJob(organisation, "archive")
 }
 
 // operatorName is the operating system user who runs the command, before sudo made another of him.

@@ -128,6 +128,13 @@ type cli struct {
 		Resume      eraseResumeCmd      `cmd:"" help:"Carry on with an erasure that broke off."`
 		Certificate eraseCertificateCmd `cmd:"" help:"Show the certificate of an erasure, in English or French."`
 	} `cmd:"" help:"Erasure of persons and conversations, with certificates."`
+	Archive struct {
+		Set     archiveSetCmd     `cmd:"" help:"Set to whose key archives are sealed, and how often they are made."`
+		Create  archiveCreateCmd  `cmd:"" help:"Make an archive of what is over and in none yet, or carry on with one that broke off."`
+		List    archiveListCmd    `cmd:"" help:"List archives."`
+		Verify  archiveVerifyCmd  `cmd:"" help:"Check archives, offline with the public key of the log."`
+		Restore archiveRestoreCmd `cmd:"" help:"Open an archive with the organisation's identity, into readable files."`
+	} `cmd:"" help:"Sealed archives of conversations."`
 	Jobs struct {
 		List jobsListCmd `cmd:"" help:"List scheduled and long work, newest first; exit code 1 if some is late or was given up."`
 	} `cmd:"" help:"The queue of scheduled and long work."`

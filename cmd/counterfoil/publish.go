@@ -42,7 +42,9 @@ func newPublishers(c config.Config, register *egress.Register, log *pglog.Log, l
 	}
 	all := publish.Publishers{publish.New(p)}
 	if c.Bucket.Name != "" {
-		bucket, err := openBucket(c.Bucket, register, tracer)
+		bucket, err := openBucket(c.Bucket, register, tracer, egress.Destination{
+			Name: "bucket", Purpose: "publish the logs where nobody can change them", Data: []egress.Class{egress.Credentials, egress.Records, egress.Hashes}, Party: egress.ThirdParty, Region: c.Bucket.Region,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +65,7 @@ func outside(register *egress.Register, address string, d egress.Destination) (*
 }
 
 // openBucket reads the credentials of the bucket; nothing is asked of it yet.
-func openBucket(c config.Bucket, register *egress.Register, tracer trace.TracerProvider) (*publish.Bucket, error) {
+func openBucket(c config.Bucket, register *egress.Register, tracer trace.TracerProvider, d egress.Destination) (*publish.Bucket, error) {
 	secret, err := keyring.ReadSecret(c.CredentialsFile)
 	if err != nil {
 		return nil, fmt.Errorf("credentials of the bucket: %w", err)
@@ -72,9 +74,7 @@ func openBucket(c config.Bucket, register *egress.Register, tracer trace.TracerP
 	if len(lines) != 2 {
 		return nil, usageError{"settings: the file of COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE must hold the id of an access key, and on the next line its secret"}
 	}
-	way, err := outside(register, c.Endpoint, egress.Destination{
-		Name: "bucket", Purpose: "publish the logs where nobody can change them", Data: []egress.Class{egress.Credentials, egress.Records, egress.Hashes}, Party: egress.ThirdParty, Region: c.Region,
-	})
+	way, err := outside(register, c.Endpoint, d)
 	if err != nil {
 		return nil, err
 	}

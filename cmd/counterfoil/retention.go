@@ -104,7 +104,7 @@ func dateOf(at *time.Time) string {
 }
 
 type retentionSetCmd struct {
-	Class  string `arg:"" help:"transcript, visitor, agent, conversation, session, reason, or backup."`
+	Class  string `arg:"" help:"transcript, visitor, agent, conversation, session, reason, archive, or backup."`
 	Days   int    `arg:"" help:"For so many days; the policy has bounds (retention.rego)."`
 	Org    string `help:"Organisation, by name or id; not needed when there is one."`
 	From   string `help:"From this day on (UTC); today if it is not said." placeholder:"2027-01-31"`
@@ -120,8 +120,8 @@ func (retentionSetCmd) Help() string {
 
 // Run sets how long a class is kept.
 func (c retentionSetCmd) Run(a *app) error {
-	if c.Class != control.Backup && !slices.Contains(control.Classes(), c.Class) {
-		return usageError{"there is no such class: it is one of transcript, visitor, agent, conversation, session, reason and backup"}
+	if c.Class != control.Backup && c.Class != control.Archive && !slices.Contains(control.Classes(), c.Class) {
+		return usageError{"there is no such class: it is one of transcript, visitor, agent, conversation, session, reason, archive and backup"}
 	}
 	var effective time.Time // at once
 	if c.From != "" {
@@ -289,7 +289,7 @@ func reportOf(a *app, h *heart, o chat.Organisation, days int) (retentionReport,
 	}
 	r.Runs = len(records)
 	for _, k := range all {
-		if k.Class != control.Backup && k.Days != nil {
+		if k.Class != control.Backup && k.Class != control.Archive && k.Days != nil {
 			r.Classes = append(r.Classes, exceedance{Class: k.Class, Days: *k.Days, Gone: gone[k.Class], Held: k.Held, Late: k.Due - k.Held, Worst: worst[k.Class], Oldest: dateOf(k.Oldest)})
 		}
 	}

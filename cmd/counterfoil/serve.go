@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -488,7 +489,7 @@ func (s *service) health(r chi.Router) {
 
 // jobs are what is worked off the queue.
 func (s *service) jobs(watch *alerts.Watch) []jobs.Job {
-	return append(append(s.heart.controlJobs(), watch.Jobs()...), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
+	return append(slices.Concat(s.heart.controlJobs(), s.heart.archiveJobs(), watch.Jobs()), jobs.Job{Kind: "idle_admins", Every: time.Hour, Run: s.disableIdle})
 }
 
 // disableIdle takes away the right to sign in of administrators who have not for long.

@@ -94,21 +94,34 @@ func (g *Gate) AlertsRaised(ctx context.Context, organisation uuid.UUID, facts [
 	return g.note(ctx, organisation, "alerts", "alert.raise", facts...)
 }
 
+// Archiving records what was done to an archive of an organisation, and gives the number of the record. It shows nobody anything; what goes into an
+// archive is decided and recorded as it is read. The facts hold ids, counts, times and hashes.
+func (g *Gate) Archiving(ctx context.Context, organisation uuid.UUID, action string, facts map[string]string) (uint64, error) {
+	return g.noted(ctx, organisation, "archive", action, facts)
+}
+
 // note records what the service did or found at one of its tasks.
 func (g *Gate) note(ctx context.Context, organisation uuid.UUID, task, action string, facts ...map[string]string) error {
+	_, err := g.noted(ctx, organisation, task, action, facts...)
+	return err
+}
+
+// noted is note, and gives the number of the first record.
+func (g *Gate) noted(ctx context.Context, organisation uuid.UUID, task, action string, facts ...map[string]string) (uint64, error) {
 	q := question{who: principal.NewJob(organisation, task), scene: Scene{Conversation: chat.Conversation{Organisation: organisation}}}
 	refs, err := g.references(ctx, organisation, q)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	drafts := make([]pglog.Draft, len(facts))
 	for i, f := range facts {
 		drafts[i] = pglog.Draft{Entry: audit.Entry{Kind: audit.Administration, Action: action, Actor: audit.Party{Kind: q.who.Kind(), Ref: refs.actor}, Facts: f}}
 	}
-	if _, err := g.log.Append(ctx, organisation, drafts...); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	committed, err := g.log.Append(ctx, organisation, drafts...)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return nil
+	return committed[0].Receipt.Index(), nil
 }
 
 // Door records what happened where administrators come in: a set-up, an attempt to sign in and how it ended, a sign-out.

@@ -181,12 +181,17 @@ func (c ConversationFile) Read(ctx context.Context, who principal.Admin, scene S
 	}
 	q := converse(who, "console", scene)
 	q.purpose, q.grounds, q.valid = policy.AnswerRequest, on, grantValid
-	a, err := c.gate.authorize(ctx, q)
+	return readAll(ctx, c.gate, q, each)
+}
+
+// readAll asks once and gives all events, some at a time.
+func readAll[A euii.Audience](ctx context.Context, g *Gate, q question, each func([]Message[A]) error) error {
+	a, err := g.authorize(ctx, q)
 	if err != nil {
 		return err
 	}
-	for after := int64(0); after < scene.Conversation.LastSeq; {
-		messages, err := takeMessages[euii.Admin](ctx, c.gate, a.grant, a.receipt, scene, after, filePage)
+	for after := int64(0); after < q.scene.Conversation.LastSeq; {
+		messages, err := takeMessages[A](ctx, g, a.grant, a.receipt, q.scene, after, filePage)
 		if err == nil && len(messages) == 0 {
 			err = fmt.Errorf("%w: the ticket ended before it was presented", ErrUnavailable)
 		}
@@ -199,6 +204,22 @@ func (c ConversationFile) Read(ctx context.Context, who principal.Admin, scene S
 		after = messages[len(messages)-1].Seq
 	}
 	return nil
+}
+
+// ConversationToArchive opens what was written in a conversation that is over, for the archive of its organisation.
+type ConversationToArchive struct {
+	_    [0]euii.Archive
+	gate *Gate
+}
+
+// Read gives the events of a conversation, some at a time, under one decision and one record.
+func (c ConversationToArchive) Read(ctx context.Context, who principal.Job, scene Scene, each func([]Message[euii.Archive]) error) error {
+	if c.gate == nil {
+		return errNoReader
+	}
+	q := converse(who, "archive", scene)
+	q.purpose, q.valid = policy.ArchiveConversation, grantValid
+	return readAll(ctx, c.gate, q, each)
 }
 
 // FirstLine gives the channel the beginning of a waiting conversation.

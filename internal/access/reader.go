@@ -42,6 +42,9 @@ type Readers struct {
 	ConversationFile       ConversationFile
 	VisitorCorrector       Collector
 	AgentCorrector         Collector
+	VisitorToArchive       Reader[euii.Archive]
+	AgentToArchive         Reader[euii.Archive]
+	ConversationToArchive  ConversationToArchive
 	PersonFinder           Finder
 }
 
@@ -71,6 +74,9 @@ func (g *Gate) Readers() Readers {
 		ConversationFile:       ConversationFile{gate: g},
 		VisitorCorrector:       Collector{g, policy.AnswerRequest, "visitor"},
 		AgentCorrector:         Collector{g, policy.AnswerRequest, "agent"},
+		VisitorToArchive:       Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "visitor", []euii.Field{euii.VisitorDisplayName, euii.VisitorEmail}},
+		AgentToArchive:         Reader[euii.Archive]{g, policy.ArchiveConversation, "archive", "agent", ofAgents},
+		ConversationToArchive:  ConversationToArchive{gate: g},
 		PersonFinder:           Finder{g},
 	}
 }
@@ -105,6 +111,9 @@ func (d Disclosed[A]) Value(f euii.Field) euii.Cleared[A] { return d.values[f] }
 
 // Receipt proves the record of the reading.
 func (d Disclosed[A]) Receipt() pglog.Receipt { return d.receipt }
+
+// Opens gives the fields that it may open.
+func (r Reader[A]) Opens() []euii.Field { return slices.Clone(r.fields) }
 
 var errNoReader = errors.New("this reader was not handed out")
 

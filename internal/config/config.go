@@ -45,6 +45,9 @@ type Config struct {
 	PublishInterval time.Duration // COUNTERFOIL_PUBLISH_INTERVAL
 	Bucket          Bucket
 	Witness         Witness
+
+	ArchiveDir    string // COUNTERFOIL_ARCHIVE_DIR; empty while no archives are kept in a directory
+	ArchiveBucket string // COUNTERFOIL_ARCHIVE_BUCKET, of the service, with the credentials and the lock of the bucket in which the logs are published
 }
 
 // OTLP is where telemetry is sent. Endpoint is empty while it is sent nowhere.
@@ -260,6 +263,13 @@ func Load(environ []string) (Config, []Setting, error) {
 	}
 	if (p.Name == "") != (p.CredentialsFile == "") {
 		r.fail("PUBLISH_BUCKET", "and COUNTERFOIL_PUBLISH_BUCKET_CREDENTIALS_FILE need each other")
+	}
+	c.ArchiveDir, c.ArchiveBucket = r.text("ARCHIVE_DIR", ""), r.text("ARCHIVE_BUCKET", "")
+	switch {
+	case c.ArchiveDir != "" && c.ArchiveBucket != "":
+		r.fail("ARCHIVE_DIR", "and COUNTERFOIL_ARCHIVE_BUCKET exclude each other: archives lie in one place")
+	case c.ArchiveBucket != "" && p.CredentialsFile == "":
+		r.fail("ARCHIVE_BUCKET", "is a bucket of the service that COUNTERFOIL_PUBLISH_BUCKET names, with its credentials: set that too")
 	}
 	w := &c.Witness
 	fallback := WitnessNone

@@ -121,7 +121,7 @@ func (s *Server) controls(w http.ResponseWriter, r *http.Request, v visit, admin
 
 func (s *Server) showControls(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin, status int, page controlsPage) {
 	ctx, organisation := r.Context(), admin.Organisation()
-	page.May, page.Classes = slices.Contains(admin.Roles(), "privacy_officer"), append(control.Classes(), control.Backup)
+	page.May, page.Classes = slices.Contains(admin.Roles(), "privacy_officer"), append(control.Classes(), control.Archive, control.Backup)
 	settings, err := s.cfg.Control.Retention(ctx, organisation)
 	if err != nil {
 		s.trouble(w, r, v, err)
@@ -247,7 +247,7 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request, v visit, a
 	days, err := strconv.Atoi(r.PostFormValue("days"))
 	from, errFrom := dayOf(r, "from")
 	now := s.cfg.Now()
-	if err != nil || errFrom != nil || class != control.Backup && !slices.Contains(control.Classes(), class) || from != nil && from.Before(now.Add(-24*time.Hour)) {
+	if err != nil || errFrom != nil || class != control.Backup && class != control.Archive && !slices.Contains(control.Classes(), class) || from != nil && from.Before(now.Add(-24*time.Hour)) {
 		s.notControlled(w, r, v, admin, policy.ControlData, errControls)
 		return
 	}

@@ -54,7 +54,7 @@ var controlWords = map[string][2]string{
 
 	"class_transcript": {"What was written", "Ce qui a été écrit"}, "class_visitor": {"Names and emails of visitors", "Noms et adresses des visiteurs"}, "class_agent": {"Names of agents in conversations", "Noms des agents dans les conversations"},
 	"class_conversation": {"That there was a conversation", "Le fait qu’il y a eu une conversation"}, "class_session": {"Ended sessions of visitors", "Sessions terminées des visiteurs"},
-	"class_reason": {"Written reasons", "Motifs écrits"}, "class_backup": {"Backups of the database (said, not done here)", "Sauvegardes de la base (indiqué, non appliqué ici)"},
+	"class_reason": {"Written reasons", "Motifs écrits"}, "class_archive": {"Sealed archives", "Archives scellées"}, "class_backup": {"Backups of the database (said, not done here)", "Sauvegardes de la base (indiqué, non appliqué ici)"},
 	"covers_visitor": {"a visitor", "un visiteur"}, "covers_agent": {"an agent", "un agent"}, "covers_person": {"a person", "une personne"}, "covers_conversation": {"a conversation", "une conversation"},
 	"covers_widget": {"a widget", "un widget"}, "covers_range": {"all of a time", "toute une période"}, "covers_organisation": {"the whole organisation", "toute l’organisation"},
 	"approval_erasure": {"Erase the organisation", "Effacer l’organisation"},

@@ -39,6 +39,12 @@ func Classes() []string {
 // Backup is the class of which an organisation only says how long it lives: its own backups of the database.
 const Backup = "backup"
 
+// Archive is the class of sealed archives, which are removed by whoever makes them.
+const Archive = "archive"
+
+// elsewhere says that a class is not deleted here.
+func elsewhere(class string) bool { return class == Backup || class == Archive }
+
 // Setting is how long an organisation keeps a class of data.
 type Setting struct {
 	Class    string     `json:"class"`
@@ -83,7 +89,7 @@ func (d *Desk) Retention(ctx context.Context, organisation uuid.UUID) ([]Setting
 // WhatIf counts what of a class would go if it were kept for so many days.
 func (d *Desk) WhatIf(ctx context.Context, organisation uuid.UUID, class string, days int) (Counts, error) {
 	var c Counts
-	if class == Backup {
+	if elsewhere(class) {
 		return c, nil
 	}
 	if err := d.pool.QueryRow(ctx, sqlCounts, organisation, class, days).Scan(&c.Due, &c.Held, &c.Oldest); err != nil {
@@ -192,7 +198,7 @@ func (d *Desk) apply(ctx context.Context, conn *pgxpool.Conn, organisation uuid.
 	id := uuid.New()
 	facts := map[string]string{"run.id": id.String()}
 	for _, s := range settings {
-		if s.Class != Backup && s.Days != nil {
+		if !elsewhere(s.Class) && s.Days != nil {
 			facts["retention."+s.Class] = strconv.Itoa(*s.Days)
 		}
 	}
@@ -245,7 +251,7 @@ func (d *Desk) finishRun(ctx context.Context, organisation, id uuid.UUID, facts 
 		return run, err
 	}
 	for _, s := range settings {
-		if s.Class == Backup || s.Days == nil {
+		if elsewhere(s.Class) || s.Days == nil {
 			continue
 		}
 		c, err := d.WhatIf(ctx, organisation, s.Class, *s.Days)

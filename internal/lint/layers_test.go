@@ -69,6 +69,7 @@ func layers() map[string]ours {
 		"internal/access": {3, "audit audit/pglog internal/access/euii internal/access/internal/grant internal/access/keyring internal/chat internal/filter internal/ipallow internal/principal policy"},
 
 		"internal/alerts":  {4, "audit audit/pglog internal/access internal/access/keyring internal/chat internal/egress internal/filter internal/jobs internal/principal policy"},
+		"internal/archive": {4, "audit audit/pglog audit/publish internal/access internal/access/euii internal/chat internal/principal policy"},
 		"internal/control": {4, "audit internal/access internal/principal policy"},
 		"internal/demo":    {4, "audit internal/access policy"},
 		"internal/relay":   {4, "internal/access internal/access/euii internal/bus internal/chat internal/principal internal/store"},
@@ -81,7 +82,7 @@ func layers() map[string]ours {
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
-		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
+		"cmd/counterfoil": {6, "audit audit/pglog audit/publish internal/access internal/access/keyring internal/alerts internal/archive internal/bot internal/bus internal/canary internal/chat internal/config internal/console internal/control internal/demo internal/egress internal/filter internal/inventory internal/ipallow internal/jobs internal/oplog internal/pg internal/pg/cluster internal/pg/doctor " +
 			"internal/principal internal/relay internal/signin internal/standin internal/store internal/stream internal/subject internal/teams internal/telemetry internal/web internal/widget migrations policy"},
 		"cmd/counterfoil-verify": {6, "audit"},
 
@@ -99,7 +100,7 @@ func layers() map[string]ours {
 // for everything below it too; an empty list means nobody.
 func confined() map[string]struct{ packages, why string } {
 	return map[string]struct{ packages, why string }{
-		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/alerts internal/control internal/demo internal/jobs internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
+		"github.com/jackc/pgx/v5/...": {"audit/pglog cmd/counterfoil internal/access internal/alerts internal/archive internal/control internal/demo internal/jobs internal/pg internal/pg/cluster internal/pg/doctor internal/pg/pgtest internal/relay/relaytest internal/signin internal/store internal/totp",
 			"SQL is written in few places: the log, the store, the taking of message bodies, signing in; cmd migrates and clears tickets"},
 		"database/sql/...":                                                {"", "PostgreSQL is reached through pgx"},
 		"database/sql/driver":                                             {"internal/access/euii", "only to refuse being an SQL argument"},
@@ -117,6 +118,7 @@ func confined() map[string]struct{ packages, why string } {
 		"golang.org/x/mod/sumdb/...":                                      {"audit", "signed notes and tiles belong to the log"},
 		"github.com/wneessen/go-mail/...":                                 {"internal/alerts", "mail is sent in one place"},
 		"github.com/standard-webhooks/standard-webhooks/libraries/go/...": {"internal/alerts", "webhooks are signed in one place"},
+		"filippo.io/age/...":                                              {"cmd/counterfoil internal/archive", "archives are sealed in one place, and opened with an identity that the command line reads"},
 		"github.com/minio/minio-go/...":                                   {"audit/publish audit/publish/buckettest", "buckets are written to in one place"},
 		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/canary internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
 		"crypto/tls":                                                      {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},

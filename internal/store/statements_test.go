@@ -142,7 +142,7 @@ func TestEveryStatementFitsTheSchemaAndTheServicesRights(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{".", "../access", "../../audit/pglog", "../signin", "../totp", "../control", "../alerts"} {
+	for _, dir := range []string{".", "../access", "../../audit/pglog", "../signin", "../totp", "../control", "../alerts", "../archive"} {
 		all := statements(t, dir)
 		if len(all) == 0 {
 			t.Errorf("%s has %d statements in a form this test reads", dir, len(all))

@@ -18,6 +18,7 @@ retention := {
 	"conversation": {"least": 90, "most": 3650},
 	"session": {"least": 1, "most": 90},
 	"reason": {"least": 90, "most": 3650},
+	"archive": {"least": 30, "most": 3650},
 	"backup": {"least": 1, "most": 3650},
 }
 

@@ -18,11 +18,13 @@ type (
 	Channel struct{}
 	// Admin is a page of the console, shown once to the administrator who asked.
 	Admin struct{}
+	// Archive is the archive of an organisation, sealed to a key of its own.
+	Archive struct{}
 )
 
 // Audience is the closed set of audiences.
 type Audience interface {
-	Visitor | Agent | Channel | Admin
+	Visitor | Agent | Channel | Admin | Archive
 }
 
 // Cleared is plaintext that policy has released to audience A and whose record is durable.

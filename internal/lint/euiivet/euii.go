@@ -14,6 +14,7 @@ import (
 
 const (
 	euii    = "counterfoil/internal/access/euii"
+	archive = "counterfoil/internal/archive"
 	grant   = "counterfoil/internal/access/internal/grant"
 	access  = "counterfoil/internal/access"
 	keyring = "counterfoil/internal/access/keyring"
@@ -31,7 +32,7 @@ type place struct {
 // places holds the functions through which EUII becomes readable, by package path and name.
 func places() map[string]place {
 	return map[string]place{
-		euii + ".Reveal":      {[]string{bot, console, widget}, "plain text leaves the program at its edges and nowhere else"},
+		euii + ".Reveal":      {[]string{archive, bot, console, widget}, "plain text leaves the program at its edges and nowhere else"},
 		euii + ".Clear":       {[]string{access}, "a value is cleared only after policy and the committed record"},
 		euii + ".ForSealing":  {[]string{keyring}, "what comes in is read only to be sealed or indexed"},
 		grant + ".Issue":      {[]string{access}, "a grant is issued only after the committed record"},
