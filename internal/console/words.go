@@ -14,6 +14,8 @@ var moreWords = []map[string][2]string{
 	exportWords,
 	sessionWords,
 	whoWords,
+	chartWords,
+	navWords,
 	peopleWords,
 	controlWords,
 	erasureWords,
