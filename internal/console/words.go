@@ -17,6 +17,7 @@ var moreWords = []map[string][2]string{
 	peopleWords,
 	controlWords,
 	erasureWords,
+	archiveWords,
 }
 
 // word gives a text in a language; empty when there is none.
