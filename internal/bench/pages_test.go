@@ -23,6 +23,7 @@ import (
 
 	"counterfoil/internal/alerts"
 	"counterfoil/internal/console"
+	"counterfoil/internal/control"
 	"counterfoil/internal/signin"
 	"counterfoil/internal/store"
 	"counterfoil/policy"
@@ -48,7 +49,7 @@ func (w *world) newReader(b *testing.B) *reader {
 	must(b, err)
 	c, err := console.New(console.Config{
 		Desk: desk, Gate: w.gate, Log: w.log, URL: srv.URL, Logger: slog.New(slog.DiscardHandler), Now: now, Publishers: w.outside, Policy: w.engine,
-		Alerts: watch, Store: w.store, OrganisationName: func(context.Context, uuid.UUID) (string, error) { return w.organisations[0].Name, nil },
+		Alerts: watch, Store: w.store, Control: control.New(w.pool, nil, w.gate), OrganisationName: func(context.Context, uuid.UUID) (string, error) { return w.organisations[0].Name, nil },
 		Activation: console.Activation{Current: func() policy.Signed { return policy.Signed{Revision: w.engine.Revision()} }, Proposed: func(context.Context) []policy.Signed { return nil }},
 		Egress:     func(context.Context, uuid.UUID) ([]store.Destination, []store.Refused, error) { return nil, nil, nil },
 		Address:    func(*http.Request) netip.Addr { return netip.MustParseAddr("127.0.0.1") }, Through: func(*http.Request) []netip.Addr { return nil },
