@@ -236,11 +236,14 @@ func TestSearchFindsWhatAScanOfTheLogFinds(t *testing.T) {
 			}
 		}
 		// What is frequent is read off the days also when only some records are looked for.
-		pglog.SetFew(t, 5)
+		pglog.SetFew(t, 3)
 		for name, test := range map[string]struct {
 			qs []pglog.Query
 			of func(audit.Entry) bool
 		}{
+			"by day, of one actor, who is frequent": {[]pglog.Query{{Since: today, Actor: "a3"}}, func(e audit.Entry) bool { return e.Actor.Ref == "a3" }},
+			"by day, of a subject who is frequent":  {[]pglog.Query{{Since: today, Subject: "v6"}}, func(e audit.Entry) bool { return e.Subject.Ref == "v6" }},
+			"by day, of a pair that is frequent":    {[]pglog.Query{{Since: today, Actor: "a1", Subject: "v1"}}, func(e audit.Entry) bool { return e.Actor.Ref == "a1" && e.Subject.Ref == "v1" }},
 			"by day, of an action":                  {[]pglog.Query{{Since: today, Action: "show"}}, func(e audit.Entry) bool { return e.Action == "show" }},
 			"by day, of two decisions":              {[]pglog.Query{{Since: today, Decision: "allow"}, {Since: today, Decision: "masked"}}, func(e audit.Entry) bool { return e.Decision != "deny" }},
 			"by day, of an actor and what is not":   {[]pglog.Query{{Since: today, Actor: "a3", Not: []pglog.Term{{"action", "show"}}}}, func(e audit.Entry) bool { return e.Actor.Ref == "a3" && e.Action != "show" }},

@@ -84,7 +84,7 @@ func (c eraseDoCmd) Run(a *app) error {
 		if c.JSON {
 			return a.json(e)
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
 }
 
@@ -243,14 +243,13 @@ func (c eraseResumeCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
 }
 
 type eraseCertificateCmd struct {
 	Erasure string `arg:"" help:"Which, as counterfoil erase list names it."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
-	Lang    string `help:"en or fr." enum:"en,fr" default:"en"`
 	JSON    bool   `help:"As a file that proves it: the record, its inclusion proof, the signed checkpoint, and the key."`
 }
 
@@ -271,7 +270,7 @@ func (c eraseCertificateCmd) Run(a *app) error {
 			return err
 		}
 		if !c.JSON || e.Certificate == nil {
-			return writeCertificate(a, h, o, e, c.Lang)
+			return writeCertificate(a, h, o, e, a.lang)
 		}
 		file, err := h.log.Certificate(a.ctx, o.ID, *e.Certificate)
 		if err != nil {
