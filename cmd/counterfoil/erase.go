@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -182,7 +183,7 @@ func showKept(w io.Writer, r control.Report) error {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", p.Place, p.N, dateOf(p.First), dateOf(p.Last))
 	}
 	for _, e := range r.Elsewhere {
-		fmt.Fprintf(t, "beyond: %s\t\t\tuntil %s\n", e.What, dateOf(e.Until))
+		fmt.Fprintf(t, "beyond: %s\t\t\tuntil %s\n", strings.TrimSpace(e.What+" "+e.Name), dateOf(e.Until))
 	}
 	for _, h := range r.Holds {
 		fmt.Fprintf(t, "held by %s\n", h)

@@ -30,6 +30,7 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/alerts"
+	"counterfoil/internal/archive"
 	"counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -67,6 +68,8 @@ type Config struct {
 	Store            *store.Store  // notices
 	People           subject.Desk  // what people ask about their data
 	Control          *control.Desk // holds and erasures
+	Archives         *archive.Desk
+	EnqueueArchive   func(ctx context.Context, organisation uuid.UUID) error // that was asked for
 	OrganisationName func(context.Context, uuid.UUID) (string, error)
 
 	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
@@ -150,6 +153,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.tokenRoutes(r)
 	s.togetherRoutes(r)
 	s.controlRoutes(r)
+	s.archiveRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	s.alertRoutes(r)
@@ -402,6 +406,7 @@ var sections = []section{
 	{"/access", "accessTitle", "navAccess"},
 	{"/notices", "notices", "navData"},
 	{"/controls", "controls", "navData"},
+	{"/archive", "archive", "navData"},
 }
 
 // sectionGroup are the parts under one heading.
@@ -523,7 +528,7 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls",
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls", "archive": "archive",
 	"export-ask": "exportAskTitle", "signed-in": "signedInTitle", "session": "sessionTitle",
 	"alerts": "alerts", "alert": "alerts", "alert-beside": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 

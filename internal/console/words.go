@@ -19,6 +19,7 @@ var moreWords = []map[string][2]string{
 	peopleWords,
 	controlWords,
 	erasureWords,
+	archiveWords,
 }
 
 // Word gives a text of the console to others who say the same; empty when there is none.

@@ -184,7 +184,7 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	eval[bool](a.tab, `document.querySelector(".found h2 a").click() ?? true`)
 	a.shows("#drawer", "action:admin.unlock")
 	look(a.tab, "alert")
-	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/signed-in", "/access/reviews", "/policy/activation", "/alerts/rules", "/alerts/rule", "/alerts/receivers", "/egress", "/controls", "/notices", "/"} {
+	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/signed-in", "/access/reviews", "/policy/activation", "/alerts/rules", "/alerts/rule", "/alerts/receivers", "/egress", "/controls", "/archive", "/notices", "/"} {
 		a.goTo(s.Console + path)
 		eval[bool](a.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
 		look(a.tab, cmp.Or(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", " "), "overview with an alert"))

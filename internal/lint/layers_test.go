@@ -78,7 +78,7 @@ func layers() map[string]ours {
 		"internal/subject": {4, "audit audit/pglog internal/access internal/chat internal/principal policy"},
 
 		"internal/bot":     {5, "audit internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/subject internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/chat internal/control internal/filter internal/ipallow internal/principal internal/signin internal/store internal/subject internal/web policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/archive internal/chat internal/control internal/filter internal/ipallow internal/principal internal/signin internal/store internal/subject internal/web policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
