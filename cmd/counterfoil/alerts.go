@@ -88,13 +88,13 @@ func (c alertsListCmd) Run(a *app) error {
 			return err
 		}
 		if len(all) == 0 && !c.JSON {
-			fmt.Fprintln(a.stdout, "There is no such alert.")
+			fmt.Fprintln(a.stdout, a.in("There is no such alert.", "Il n’y a pas de telle alerte."))
 		}
 		for _, one := range all {
 			if c.JSON {
 				err = a.jsonLine(alertOut{one.ID.String(), one.At, one.Kind, one.Rule.String(), one.Why("en"), one.Actor.Ref, one.Subject.Ref, one.Records, one.Silenced, one.Acked})
 			} else {
-				_, err = fmt.Fprintf(a.stdout, "%s  %s  %s\n  %s\n  records %s\n", one.At.Format("2006-01-02 15:04:05"), one.ID, alerts.Title("en", one.Kind), one.Why("en"), strings.Trim(fmt.Sprint(one.Records), "[]"))
+				_, err = fmt.Fprintf(a.stdout, a.in("%s  %s  %s\n  %s\n  records %s\n", "%s  %s  %s\n  %s\n  enregistrements %s\n"), one.At.Format("2006-01-02 15:04:05"), one.ID, alerts.Title(a.lang, one.Kind), one.Why(a.lang), strings.Trim(fmt.Sprint(one.Records), "[]"))
 			}
 			if err != nil {
 				return err
@@ -125,7 +125,7 @@ func (c alertsCheckCmd) Run(a *app) error {
 		}
 		n, err := w.Unseen(a.ctx, o.ID)
 		if err == nil {
-			_, err = fmt.Fprintf(a.stdout, "The rules were held against the log. Open alerts: %d\n", n)
+			_, err = fmt.Fprintf(a.stdout, a.in("The rules were held against the log. Open alerts: %d\n", "Les règles ont été confrontées au journal. Alertes ouvertes : %d\n"), n)
 		}
 		return err
 	})
@@ -160,9 +160,9 @@ func (c alertsAckCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "Acknowledged: %d\n", n)
+		fmt.Fprintf(a.stdout, a.in("Acknowledged: %d\n", "Acquittées : %d\n"), n)
 		if n < len(ids) {
-			fmt.Fprintln(a.stderr, "counterfoil: the others are acknowledged already, or there is no such alert")
+			fmt.Fprintln(a.stderr, "counterfoil:", a.in("the others are acknowledged already, or there is no such alert", "les autres sont déjà acquittées, ou il n’y a pas de telle alerte"))
 			return found{}
 		}
 		return nil
@@ -202,14 +202,14 @@ func (c alertsRulesListCmd) Run(a *app) error {
 			if c.JSON {
 				err = a.jsonLine(ruleOut{r.ID.String(), r.Kind, r.Label, r.Version, r.On, r.Terms, r.Silenced, alerts.Describe("en", r)})
 			} else {
-				state := "on "
+				state := a.in("on ", "active")
 				if !r.On {
-					state = "off"
+					state = a.in("off", "inactive")
 				}
 				if r.Quiet(time.Now()) {
-					state += ", silenced until " + r.Silenced.UTC().Format(time.RFC3339)
+					state += a.in(", silenced until ", ", en sourdine jusqu’au ") + r.Silenced.UTC().Format(time.RFC3339)
 				}
-				_, err = fmt.Fprintf(a.stdout, "%s  %s  %s\n  %s\n", r.ID, state, cmp.Or(r.Label, alerts.Title("en", r.Kind)), alerts.Describe("en", r))
+				_, err = fmt.Fprintf(a.stdout, "%s  %s  %s\n  %s\n", r.ID, state, cmp.Or(r.Label, alerts.Title(a.lang, r.Kind)), alerts.Describe(a.lang, r))
 			}
 			if err != nil {
 				return err
@@ -241,7 +241,7 @@ func (c alertsRulesAddCmd) Run(a *app) error {
 			return usageError{err.Error()}
 		}
 		if err == nil {
-			_, err = fmt.Fprintln(a.stdout, "Made the rule. It holds from the next record on.")
+			_, err = fmt.Fprintln(a.stdout, a.in("Made the rule. It holds from the next record on.", "La règle est créée. Elle vaut à partir du prochain enregistrement."))
 		}
 		return err
 	})
@@ -274,7 +274,7 @@ func (c alertsSilenceCmd) Run(a *app) error {
 				return usageError{"a rule is silenced for 0 to 720 hours"}
 			}
 			if err == nil {
-				_, err = fmt.Fprintln(a.stdout, "Done.")
+				_, err = fmt.Fprintln(a.stdout, a.in("Done.", "C’est fait."))
 			}
 			return err
 		}

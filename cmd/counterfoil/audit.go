@@ -177,7 +177,7 @@ func (c auditSearchesCmd) Run(a *app) error {
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 		if !c.JSON {
-			fmt.Fprintln(t, "NAME\tFILTER\tOWNER\tWHAT IT IS FOR")
+			fmt.Fprintln(t, a.in("NAME\tFILTER\tOWNER\tWHAT IT IS FOR", "NOM\tFILTRE\tÀ QUI\tÀ QUOI ELLE SERT"))
 		}
 		out := json.NewEncoder(a.stdout)
 		for _, s := range all {

@@ -301,7 +301,7 @@ func (c backupCreateCmd) Run(a *app) error {
 		return err
 	}
 	defer done()
-	b, err := makeBackup(a.ctx, settings, dir, func(step string) { fmt.Fprintln(a.stderr, step) })
+	b, err := makeBackup(a.ctx, settings, dir, func(step string) { fmt.Fprintln(a.stderr, a.in(step, backupStepInFrench[step])) })
 	if err != nil {
 		return err
 	}
@@ -309,6 +309,11 @@ func (c backupCreateCmd) Run(a *app) error {
 		return err
 	}
 	return a.showBackups([]backed{b}, c.JSON)
+}
+
+// backupStepInFrench are the steps that makeBackup tells of.
+var backupStepInFrench = map[string]string{
+	"copying the database": "copie de la base de données", "proving it by starting a copy of it": "preuve en démarrant une copie",
 }
 
 func (a *app) showBackups(all []backed, asJSON bool) error {
@@ -321,7 +326,7 @@ func (a *app) showBackups(all []backed, asJSON bool) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tMiB\tLOGS\tRECORDS VERIFIED\tPROVED (UTC)")
+	fmt.Fprintln(t, a.in("NAME\tMiB\tLOGS\tRECORDS VERIFIED\tPROVED (UTC)", "NOM\tMio\tJOURNAUX\tENREGISTREMENTS VÉRIFIÉS\tPROUVÉE (UTC)"))
 	for _, b := range all {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", b.Name, b.Bytes>>20, b.Logs, b.Records, b.Checked.Format(time.DateTime))
 	}
@@ -376,7 +381,7 @@ func (c backupVerifyCmd) Run(a *app) error {
 		if a.ctx.Err() != nil || errors.Is(err, cluster.ErrNotInstalled) {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "The backup is not good: %v\n", err)
+		fmt.Fprintf(a.stdout, a.in("The backup is not good: %v\n", "La sauvegarde n’est pas bonne : %v\n"), err)
 		return found{}
 	}
 	b.Checked, b.Took = time.Now().UTC(), time.Since(began).Seconds()
@@ -410,7 +415,7 @@ func (c backupRestoreCmd) Run(a *app) error {
 	if _, err := cluster.RunningURL(clusterDir(settings), serviceRole, cluster.Database); err == nil {
 		return usageError{"the service runs: stop it first"}
 	}
-	fmt.Fprintln(a.stderr, "proving the backup in a place of its own")
+	fmt.Fprintln(a.stderr, a.in("proving the backup in a place of its own", "preuve de la sauvegarde dans un endroit à part"))
 	began := time.Now()
 	b, err := readReport(c.Backup)
 	if err != nil {
@@ -422,7 +427,7 @@ func (c backupRestoreCmd) Run(a *app) error {
 	pgdata := filepath.Join(clusterDir(settings), "pgdata")
 	aside := pgdata + ".before-" + began.UTC().Format(backupTime)
 	if err := os.Rename(pgdata, aside); err == nil {
-		fmt.Fprintf(a.stderr, "what was there is now %s\n", aside)
+		fmt.Fprintf(a.stderr, a.in("what was there is now %s\n", "ce qui s’y trouvait est désormais %s\n"), aside)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("move the database aside: %w", err)
 	}
@@ -445,7 +450,7 @@ func (c backupRestoreCmd) Run(a *app) error {
 		switch {
 		case errors.Is(reason, publish.ErrFrozen):
 			frozen++
-			fmt.Fprintf(a.stdout, "%s: the backup is older than what was published of the log; nothing is disclosed. Decide with: counterfoil audit recover --org %s\n", o.Name, o.ID)
+			fmt.Fprintf(a.stdout, a.in("%s: the backup is older than what was published of the log; nothing is disclosed. Decide with: counterfoil audit recover --org %s\n", "%s : la sauvegarde est plus ancienne que ce qui a été publié du journal ; rien n’est divulgué. Décidez avec : counterfoil audit recover --org %s\n"), o.Name, o.ID)
 		case reason != nil:
 			return reason
 		default:
@@ -453,7 +458,7 @@ func (c backupRestoreCmd) Run(a *app) error {
 			if err := h.gate.Act(a.ctx, operator(o.ID), policy.Administer, o.ID, backupRestored, facts); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stdout, "%s: the log continues what was published of it.\n", o.Name)
+			fmt.Fprintf(a.stdout, a.in("%s: the log continues what was published of it.\n", "%s : le journal prolonge ce qui en a été publié.\n"), o.Name)
 		}
 	}
 	if frozen > 0 {

@@ -208,7 +208,7 @@ func (c canaryScanCmd) Run(a *app) error {
 		if len(also) == 0 {
 			return errors.New("the service does not run here: start it, or give values to look for with --also")
 		}
-		fmt.Fprintln(a.stderr, "counterfoil: the service does not run here, so nobody is planted; what is there is searched for the values you gave.")
+		fmt.Fprintln(a.stderr, "counterfoil:", a.in("the service does not run here, so nobody is planted; what is there is searched for the values you gave.", "le service ne tourne pas ici, donc personne n’est planté ; ce qui s’y trouve est parcouru pour les valeurs données."))
 		r, err = scan(a.ctx, h.config, a.egress, false, also, nil)
 	}
 	if err != nil {
@@ -221,12 +221,12 @@ func (c canaryScanCmd) Run(a *app) error {
 		err = json.NewEncoder(a.stdout).Encode(r)
 	} else {
 		for _, f := range r.Found {
-			fmt.Fprintf(a.stdout, "%s lies in %s (%s)\n", f.What, f.Place, f.Spelling)
+			fmt.Fprintf(a.stdout, a.in("%s lies in %s (%s)\n", "%s se trouve dans %s (%s)\n"), f.What, f.Place, f.Spelling)
 		}
 		for _, p := range r.Unread {
-			fmt.Fprintf(a.stdout, "%s could not be read\n", p)
+			fmt.Fprintf(a.stdout, a.in("%s could not be read\n", "%s n’a pas pu être lu\n"), p)
 		}
-		_, err = fmt.Fprintf(a.stdout, "%d planted values, %d places, %d MiB searched: %d found, %d places not read\n", r.Planted, r.Places, r.Bytes>>20, len(r.Found), len(r.Unread))
+		_, err = fmt.Fprintf(a.stdout, a.in("%d planted values, %d places, %d MiB searched: %d found, %d places not read\n", "%d valeurs plantées, %d endroits, %d Mio parcourus : %d trouvées, %d endroits non lus\n"), r.Planted, r.Places, r.Bytes>>20, len(r.Found), len(r.Unread))
 	}
 	if err == nil && !r.Clean() {
 		return found{}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"counterfoil/internal/chat"
+	"counterfoil/internal/console"
 	"counterfoil/internal/egress"
 	"counterfoil/internal/pg"
 	"counterfoil/internal/store"
@@ -239,28 +240,28 @@ func (a *app) egressJSON(all []store.Destination, refused []store.Refused) error
 
 func (a *app) showEgress(all []store.Destination, refused []store.Refused) error {
 	if len(all) == 0 {
-		fmt.Fprintln(a.stdout, "The service connects to nothing outside of this host.")
+		fmt.Fprintln(a.stdout, a.in("The service connects to nothing outside of this host.", "Le service ne se connecte à rien hors de cette machine."))
 	} else {
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "NAME\tHOSTS\tWHOSE\tWHERE\tDATA\tCONNECTIONS\tFAILED\tREFUSED\tSENT\tRECEIVED\tPURPOSE")
+		fmt.Fprintln(t, a.in("NAME\tHOSTS\tWHOSE\tWHERE\tDATA\tCONNECTIONS\tFAILED\tREFUSED\tSENT\tRECEIVED\tPURPOSE", "NOM\tHÔTES\tÀ QUI\tOÙ\tDONNÉES\tCONNEXIONS\tÉCHOUÉES\tREFUSÉES\tENVOYÉ\tREÇU\tFINALITÉ"))
 		for _, d := range all {
 			data := make([]string, len(d.Data))
 			for i, class := range d.Data {
-				data[i] = string(class)
+				data[i] = a.in(string(class), console.Word("fr", "data_"+string(class)))
 			}
 			name := d.Name
 			if !d.OnRegister {
-				name += " (before)"
+				name += a.in(" (before)", " (avant)")
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", name, strings.Join(d.Hosts, " "), d.Party, cmp.Or(d.Region, "-"), cmp.Or(strings.Join(data, " "), "-"),
-				d.Connections, d.Failures, d.Blocked, d.Sent, d.Received, d.Purpose)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", name, strings.Join(d.Hosts, " "), a.in(string(d.Party), console.Word("fr", "party_"+string(d.Party))), cmp.Or(d.Region, "-"), cmp.Or(strings.Join(data, a.in(" ", ", ")), "-"),
+				d.Connections, d.Failures, d.Blocked, d.Sent, d.Received, a.in(d.Purpose, cmp.Or(console.Word("fr", "egress_"+d.Name), d.Purpose)))
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
 	for _, r := range refused {
-		fmt.Fprintf(a.stdout, "REFUSED  %s, by %s, %d times, last %s\n", cmp.Or(r.Target, "many others"), cmp.Or(r.Name, "no way at all"), r.N, r.LastAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(a.stdout, a.in("REFUSED  %s, by %s, %d times, last %s\n", "REFUSÉ  %s, par %s, %d fois, la dernière le %s\n"), cmp.Or(r.Target, a.in("many others", "beaucoup d’autres")), cmp.Or(r.Name, a.in("no way at all", "aucune voie")), r.N, r.LastAt.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func TestWhatWasRefusedIsOnRecordAndListed(t *testing.T) {
 	h := newHost(t)
 	h.run("alice", 0, "Made organisation", "org", "create", "Contoso")
 	env := append(h.env, "PATH="+os.Getenv("PATH"))
-	a := &app{t.Context(), io.Discard, io.Discard, env, egress.New()}
+	a := &app{t.Context(), io.Discard, io.Discard, env, egress.New(), "en"}
 	heart, done, err := a.connect()
 	if err != nil {
 		t.Fatal(err)

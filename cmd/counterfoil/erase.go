@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -83,7 +84,7 @@ func (c eraseDoCmd) Run(a *app) error {
 		if c.JSON {
 			return a.json(e)
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
 }
 
@@ -182,7 +183,7 @@ func showKept(w io.Writer, r control.Report) error {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", p.Place, p.N, dateOf(p.First), dateOf(p.Last))
 	}
 	for _, e := range r.Elsewhere {
-		fmt.Fprintf(t, "beyond: %s\t\t\tuntil %s\n", e.What, dateOf(e.Until))
+		fmt.Fprintf(t, "beyond: %s\t\t\tuntil %s\n", strings.TrimSpace(e.What+" "+e.Name), dateOf(e.Until))
 	}
 	for _, h := range r.Holds {
 		fmt.Fprintf(t, "held by %s\n", h)
@@ -242,14 +243,13 @@ func (c eraseResumeCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		return writeCertificate(a, h, o, e, "en")
+		return writeCertificate(a, h, o, e, a.lang)
 	})
 }
 
 type eraseCertificateCmd struct {
 	Erasure string `arg:"" help:"Which, as counterfoil erase list names it."`
 	Org     string `help:"Organisation, by name or id; not needed when there is one."`
-	Lang    string `help:"en or fr." enum:"en,fr" default:"en"`
 	JSON    bool   `help:"As a file that proves it: the record, its inclusion proof, the signed checkpoint, and the key."`
 }
 
@@ -270,7 +270,7 @@ func (c eraseCertificateCmd) Run(a *app) error {
 			return err
 		}
 		if !c.JSON || e.Certificate == nil {
-			return writeCertificate(a, h, o, e, c.Lang)
+			return writeCertificate(a, h, o, e, a.lang)
 		}
 		file, err := h.log.Certificate(a.ctx, o.ID, *e.Certificate)
 		if err != nil {

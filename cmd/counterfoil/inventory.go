@@ -9,8 +9,7 @@ import (
 )
 
 type inventoryShowCmd struct {
-	Lang string `help:"en or fr." enum:"en,fr" default:"en"`
-	JSON bool   `help:"For programs: the whole list."`
+	JSON bool `help:"For programs: the whole list."`
 }
 
 // Help is shown below the flags.
@@ -28,16 +27,12 @@ func (c inventoryShowCmd) Run(a *app) error {
 		return a.json(i)
 	}
 	t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	head := "WHERE\tCLASS\tWHAT\tWHY\tHOW LONG"
-	if c.Lang == "fr" {
-		head = "OÙ\tCLASSE\tQUOI\tPOURQUOI\tCOMBIEN DE TEMPS"
-	}
-	fmt.Fprintln(t, head)
+	fmt.Fprintln(t, a.in("WHERE\tCLASS\tWHAT\tWHY\tHOW LONG", "OÙ\tCLASSE\tQUOI\tPOURQUOI\tCOMBIEN DE TEMPS"))
 	for _, places := range [][]inventory.Place{i.Places, i.Elsewhere} {
 		for _, p := range places {
 			for _, class := range []string{"personal", "pseudonym", "secret", "organisational", "technical"} {
 				if names := p.Columns[class]; len(names) > 0 {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Place, i.Classes[class].In(c.Lang), strings.Join(names, " "), i.Purposes[p.Purpose].In(c.Lang), i.Retention[p.Retention].In(c.Lang))
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Place, i.Classes[class].In(a.lang), strings.Join(names, " "), i.Purposes[p.Purpose].In(a.lang), i.Retention[p.Retention].In(a.lang))
 				}
 			}
 		}
@@ -45,9 +40,7 @@ func (c inventoryShowCmd) Run(a *app) error {
 	return t.Flush()
 }
 
-type inventoryRopaCmd struct {
-	Lang string `help:"en or fr." enum:"en,fr" default:"en"`
-}
+type inventoryRopaCmd struct{}
 
 // Help is shown below the flags.
 func (inventoryRopaCmd) Help() string {
@@ -60,12 +53,10 @@ func (c inventoryRopaCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return i.Processing(a.stdout, c.Lang)
+	return i.Processing(a.stdout, a.lang)
 }
 
-type inventoryFlowCmd struct {
-	Lang string `help:"en or fr." enum:"en,fr" default:"en"`
-}
+type inventoryFlowCmd struct{}
 
 // Help is shown below the flags.
 func (inventoryFlowCmd) Help() string {
@@ -78,5 +69,5 @@ func (c inventoryFlowCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return i.Flow(a.stdout, c.Lang)
+	return i.Flow(a.stdout, a.lang)
 }

@@ -30,6 +30,8 @@ const (
 
 // cli is the command line.
 type cli struct {
+	Lang string `help:"Language of what is printed for people: en or fr." enum:"en,fr" default:"en"`
+
 	Serve   serveCmd   `cmd:"" help:"Run the service. Without COUNTERFOIL_DATABASE_URL it runs its own PostgreSQL in the data directory."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date. serve does it by itself for its own PostgreSQL."`
 	Doctor  doctorCmd  `cmd:"" help:"Examine the live database: is everything still as the migrations made it, and the server as it must be?"`
@@ -173,6 +175,15 @@ type app struct {
 	stdout, stderr io.Writer
 	environ        []string
 	egress         *egress.Register
+	lang           string
+}
+
+// in gives the text in the language in which results are printed.
+func (a *app) in(english, french string) string {
+	if a.lang == "fr" {
+		return french
+	}
+	return english
 }
 
 func main() {
@@ -203,7 +214,7 @@ func run(ctx context.Context, register *egress.Register, args, environ []string,
 		fmt.Fprintf(stderr, "counterfoil: %v\nTry: counterfoil --help\n", err)
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx, stdout, stderr, environ, register})
+	err = parsed.Run(&app{ctx, stdout, stderr, environ, register, c.Lang})
 	var usage usageError
 	switch {
 	case err == nil:

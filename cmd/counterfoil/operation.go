@@ -253,7 +253,7 @@ func (a *app) lines(s oplog.Status, asJSON bool) error {
 		}
 	} else {
 		t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(t, "files\t%d\nbytes\t%d\nno line is older than\t%s\nfiles removed now\t%d\ntrouble\t%s\n", s.Files, s.Bytes, s.Oldest.Round(time.Second), s.Removed, cmp.Or(s.Error, "none"))
+		fmt.Fprintf(t, a.in("files\t%d\nbytes\t%d\nno line is older than\t%s\nfiles removed now\t%d\ntrouble\t%s\n", "fichiers\t%d\noctets\t%d\naucune ligne n’est plus ancienne que\t%s\nfichiers supprimés à l’instant\t%d\nproblème\t%s\n"), s.Files, s.Bytes, s.Oldest.Round(time.Second), s.Removed, cmp.Or(s.Error, a.in("none", "aucun")))
 		if err := t.Flush(); err != nil {
 			return err
 		}

@@ -59,6 +59,15 @@ func (a *app) editions(h *heart, o chat.Organisation) ([]editionOut, error) {
 	return out, nil
 }
 
+// audience and state name those of a notice.
+func (a *app) audience(name string) string {
+	return map[string]string{"visitor": a.in("visitor", "visiteur"), "agent": "agent"}[name]
+}
+
+func (a *app) state(name string) string {
+	return map[string]string{"in_force": a.in("in force", "en vigueur"), "superseded": a.in("superseded", "remplacée"), "draft": a.in("draft", "projet")}[name]
+}
+
 // Run lists the notices.
 func (c noticesListCmd) Run(a *app) error {
 	return a.within(c.Org, func(h *heart, o chat.Organisation) error {
@@ -75,13 +84,13 @@ func (c noticesListCmd) Run(a *app) error {
 			return nil
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "FOR\tVERSION\tSTATE\tPUBLISHED\tACCEPTED IN ENGLISH\tIN FRENCH")
+		fmt.Fprintln(t, a.in("FOR\tVERSION\tSTATE\tPUBLISHED\tACCEPTED IN ENGLISH\tIN FRENCH", "POUR\tVERSION\tÉTAT\tPUBLIÉE\tACCEPTÉE EN ANGLAIS\tEN FRANÇAIS"))
 		for _, one := range all {
 			published := "-"
 			if one.Published != nil {
 				published = one.Published.Format("2006-01-02 15:04")
 			}
-			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%d\t%d\n", one.Audience, one.Version, one.State, published, one.Accepted["en"], one.Accepted["fr"])
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%d\t%d\n", a.audience(one.Audience), one.Version, a.state(one.State), published, one.Accepted["en"], one.Accepted["fr"])
 		}
 		return t.Flush()
 	})
@@ -110,7 +119,7 @@ func (c noticesShowCmd) Run(a *app) error {
 				Texts    map[string]string `json:"texts"`
 			}{c.Audience, n.Version, n.Texts})
 		}
-		fmt.Fprintf(a.stdout, "Version %d for every %s\n", n.Version, c.Audience)
+		fmt.Fprintf(a.stdout, a.in("Version %d for every %s\n", "Version %d pour chaque %s\n"), n.Version, a.audience(c.Audience))
 		for _, language := range chat.Languages() {
 			fmt.Fprintf(a.stdout, "\n[%s]\n%s\n", language, n.Texts[language])
 		}
@@ -151,7 +160,7 @@ func (c noticesDraftCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "Version %d is drafted.\nNext: counterfoil notices publish %s %d\n", version, c.Audience, version)
+		fmt.Fprintf(a.stdout, a.in("Version %d is drafted.\nNext: counterfoil notices publish %s %d\n", "La version %d est rédigée.\nEnsuite : counterfoil notices publish %s %d\n"), version, c.Audience, version)
 		return nil
 	})
 }
@@ -179,16 +188,15 @@ func (c noticesPublishCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "Version %d is in force; every %s is asked again.\n", c.Version, c.Audience)
+		fmt.Fprintf(a.stdout, a.in("Version %d is in force; every %s is asked again.\n", "La version %d est en vigueur ; elle est de nouveau demandée à chaque %s.\n"), c.Version, a.audience(c.Audience))
 		return nil
 	})
 }
 
 type requestsListCmd struct {
-	Org      string `help:"Organisation, by name or id; not needed when there is one."`
-	Overdue  bool   `help:"Only those that should have been answered by now; the exit code is 1 when there is one."`
-	Language string `help:"Language of the words." enum:"en,fr" default:"en"`
-	JSON     bool   `help:"For programs, one request a line."`
+	Org     string `help:"Organisation, by name or id; not needed when there is one."`
+	Overdue bool   `help:"Only those that should have been answered by now; the exit code is 1 when there is one."`
+	JSON    bool   `help:"For programs, one request a line."`
 }
 
 // Help is shown below the flags.
@@ -252,16 +260,16 @@ func (c requestsListCmd) Run(a *app) error {
 				}
 			}
 		case len(shown) == 0:
-			fmt.Fprintln(a.stdout, map[string]string{"en": "Nobody asks anything.", "fr": "Personne ne demande rien."}[c.Language])
+			fmt.Fprintln(a.stdout, a.in("Nobody asks anything.", "Personne ne demande rien."))
 		default:
 			t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(t, map[string]string{"en": "ID\tASKED\tPERSON\tRECEIVED\tDUE\tSTATE", "fr": "ID\tDEMANDE\tPERSONNE\tREÇUE\tÉCHÉANCE\tÉTAT"}[c.Language])
+			fmt.Fprintln(t, a.in("ID\tASKED\tPERSON\tRECEIVED\tDUE\tSTATE", "ID\tDEMANDE\tPERSONNE\tREÇUE\tÉCHÉANCE\tÉTAT"))
 			for _, one := range shown {
-				state := subject.Word(c.Language, "state_"+one.State)
+				state := subject.Word(a.lang, "state_"+one.State)
 				if one.Overdue {
-					state = map[string]string{"en": "OVERDUE", "fr": "EN RETARD"}[c.Language]
+					state = a.in("OVERDUE", "EN RETARD")
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", one.ID, subject.Word(c.Language, "ask_"+one.Kind), one.Person, one.Received.Format(time.DateOnly), one.Due.Format(time.DateOnly), state)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", one.ID, subject.Word(a.lang, "ask_"+one.Kind), one.Person, one.Received.Format(time.DateOnly), one.Due.Format(time.DateOnly), state)
 			}
 			if err := t.Flush(); err != nil {
 				return err
@@ -275,10 +283,9 @@ func (c requestsListCmd) Run(a *app) error {
 }
 
 type requestsShowCmd struct {
-	ID       string `arg:"" help:"Id of the request."`
-	Org      string `help:"Organisation, by name or id; not needed when there is one."`
-	Language string `help:"Language of the words." enum:"en,fr" default:"en"`
-	JSON     bool   `help:"For programs."`
+	ID   string `arg:"" help:"Id of the request."`
+	Org  string `help:"Organisation, by name or id; not needed when there is one."`
+	JSON bool   `help:"For programs."`
 }
 
 // Help is shown below the flags.
@@ -319,9 +326,9 @@ func (c requestsShowCmd) Run(a *app) error {
 		if c.JSON {
 			return a.json(out)
 		}
-		fmt.Fprintf(a.stdout, "%s: %s\n%s, %s – %s\n", subject.Word(c.Language, "ask_"+r.Kind), out.Person, subject.Word(c.Language, "state_"+r.State), out.Received.Format(time.DateOnly), out.Due.Format(time.DateOnly))
+		fmt.Fprintf(a.stdout, "%s: %s\n%s, %s – %s\n", subject.Word(a.lang, "ask_"+r.Kind), out.Person, subject.Word(a.lang, "state_"+r.State), out.Received.Format(time.DateOnly), out.Due.Format(time.DateOnly))
 		for _, s := range out.Steps {
-			fmt.Fprintf(a.stdout, "  %s  %s  %s\n", s.At.Format("2006-01-02 15:04"), s.Action, s.By)
+			fmt.Fprintf(a.stdout, "  %s  %s  %s\n", s.At.Format("2006-01-02 15:04"), subject.Word(a.lang, "step_"+s.Action), s.By)
 		}
 		return nil
 	})

@@ -27,7 +27,7 @@ func TestPrunedRecordsGoFromWhatIsPublishedToo(t *testing.T) {
 	defer cancel()
 	h.run("alice", 0, "Made organisation", "org", "create", "Contoso")
 	var out, errs bytes.Buffer
-	a := &app{ctx, &out, &errs, append(h.env, "PATH="+os.Getenv("PATH")), egress.New()}
+	a := &app{ctx, &out, &errs, append(h.env, "PATH="+os.Getenv("PATH")), egress.New(), "en"}
 	grow := func(age string) {
 		t.Helper()
 		err := a.within("", func(heart *heart, o chat.Organisation) error {

@@ -305,6 +305,9 @@ func (s *service) start(ctx context.Context, withDemo bool, notify func(string))
 		Enqueue: func(ctx context.Context, organisation, erasure uuid.UUID) error {
 			return work.Enqueue(ctx, jobErasure, organisation, erasure)
 		},
+		Archives: s.heart.archives, EnqueueArchive: func(ctx context.Context, organisation uuid.UUID) error {
+			return work.Enqueue(ctx, jobArchiveNow, organisation, uuid.Nil)
+		},
 		OrganisationName: func(ctx context.Context, id uuid.UUID) (string, error) {
 			o, err := conversations.Organisation(ctx, id)
 			return o.Name, err

@@ -27,7 +27,7 @@ import (
 // node is one process over the same data, without its listeners.
 func node(t *testing.T, env []string) *heart {
 	t.Helper()
-	a := &app{t.Context(), io.Discard, io.Discard, slices.Concat(os.Environ(), env), egress.New()}
+	a := &app{t.Context(), io.Discard, io.Discard, slices.Concat(os.Environ(), env), egress.New(), "en"}
 	h, done, err := a.connect()
 	if err != nil {
 		t.Fatal(err)

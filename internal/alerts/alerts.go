@@ -145,11 +145,12 @@ type Alert struct {
 
 // Numbers are what was compared with the terms of a rule.
 type Numbers struct {
-	N     int    `json:"n,omitempty"`     // found
-	Limit int    `json:"limit,omitempty"` // from which on it is an alert
-	Usual int    `json:"usual,omitempty"` // the 99th percentile of the actor's own hours
-	Hours int    `json:"hours,omitempty"` // from which that is known
-	Local string `json:"local,omitempty"` // the time in the zone of the rule
+	N      int    `json:"n,omitempty"`      // found
+	Limit  int    `json:"limit,omitempty"`  // from which on it is an alert
+	Usual  int    `json:"usual,omitempty"`  // the 99th percentile of the actor's own hours
+	Hours  int    `json:"hours,omitempty"`  // from which that is known
+	Unread int    `json:"unread,omitempty"` // places that could not be searched
+	Local  string `json:"local,omitempty"`  // the time in the zone of the rule
 }
 
 // space makes ids of alerts and built-in rules out of what they stand for.

@@ -246,6 +246,12 @@ func TestEachRuleFindsWhatItIsForAndSaysWhy(t *testing.T) {
 		{alerts.Canary, func(r *alerts.Rule) { r.Terms.Subjects = []string{ref(77)} }, func() []audit.Entry {
 			return []audit.Entry{shown(agent, visitor), with(shown(agent, party("visitor", 77)), func(e *audit.Entry) { e.Kind, e.Decision, e.Reasons = audit.Denial, audit.DecisionDeny, []string{"x"} })}
 		}, []int{1}, "who was planted and does not exist", "témoin qui n’existe pas"},
+		{alerts.Canary, nil, func() []audit.Entry { // a scan that is clean is none
+			scan := func(found, unread string) audit.Entry {
+				return audit.Entry{Kind: audit.Administration, Action: "canary.scan", Actor: party("job", 9), Decision: audit.DecisionAllow, Facts: map[string]string{"planted": "9", "found": found, "unread": unread}}
+			}
+			return []audit.Entry{scan("0", "0"), scan("3", "1"), scan("0", "0")}
+		}, []int{1}, "found 3 values where none may lie, and could not search 1 places", "a trouvé 3 valeurs"},
 		{alerts.BreakGlass, nil, func() []audit.Entry {
 			return []audit.Entry{with(shown(admin, visitor), func(e *audit.Entry) { e.Action = "break_glass" })}
 		}, []int{0}, "in an emergency to which a second person consented", "dans une urgence acceptée"},

@@ -250,8 +250,13 @@ func (w *Watch) messages(ctx context.Context, organisation uuid.UUID, which stri
 	return all, nil
 }
 
-// dueAtOnce bounds how many messages of one organisation are asked for in one round.
-const dueAtOnce = 200
+const (
+	// dueAtOnce bounds how many messages of one organisation are asked for in one round.
+	dueAtOnce = 200
+	// lost is how long a message has been due when its job counts as lost with its process, and the round makes the attempt itself: the queue
+	// waits longer, since it has jobs that take long. lostAtOnce bounds how many in one round.
+	lost, lostAtOnce = 2 * time.Minute, 4
+)
 
 // send registers who is told, and asks for the jobs of messages that are due: those just made, those whose last attempt failed, and those
 // whose job was lost.
@@ -270,8 +275,14 @@ func (w *Watch) send(ctx context.Context, organisation uuid.UUID) error {
 		}
 	}
 	due, err := w.messages(ctx, organisation, "due", uuid.Nil, dueAtOnce)
+	tried := 0
 	for _, m := range due {
-		if err == nil {
+		switch {
+		case err != nil:
+		case w.cfg.Now().Sub(m.Due) > lost && tried < lostAtOnce:
+			tried++
+			err = w.Deliver(ctx, organisation, m.ID)
+		default:
 			err = w.cfg.Ask(ctx, deliverJob, organisation, m.ID)
 		}
 	}

@@ -145,8 +145,9 @@ func (e *evaluation) hold(ctx context.Context, r Rule) error {
 		}
 	case Canary:
 		for _, entry := range e.entries {
-			if entry.Subject.Ref != "" && slices.Contains(r.Terms.Subjects, entry.Subject.Ref) {
-				e.add(r, "record "+strconv.FormatUint(entry.Seq, 10), Numbers{}, entry)
+			leaked, unread := leaks(entry)
+			if leaked > 0 || unread > 0 || entry.Subject.Ref != "" && slices.Contains(r.Terms.Subjects, entry.Subject.Ref) {
+				e.add(r, "record "+strconv.FormatUint(entry.Seq, 10), Numbers{N: leaked, Unread: unread}, entry)
 			}
 		}
 	case ManySubjects:
@@ -159,6 +160,16 @@ func (e *evaluation) hold(ctx context.Context, r Rule) error {
 		return e.count(ctx, r)
 	}
 	return nil
+}
+
+// leaks says of the record of a scan for planted people how many of their values lie where none may, and how many places could not be searched.
+func leaks(entry audit.Entry) (found, unread int) {
+	if entry.Kind != audit.Administration || entry.Action != "canary.scan" {
+		return 0, 0
+	}
+	found, _ = strconv.Atoi(entry.Facts["found"]) // of our own making
+	unread, _ = strconv.Atoi(entry.Facts["unread"])
+	return found, unread
 }
 
 // about reports whether a record is of an actor whom a rule is about.

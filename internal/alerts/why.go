@@ -18,7 +18,7 @@ var kinds = map[string][2]string{
 	NewAddress:   {"From a new address", "Depuis une nouvelle adresse"},
 	ManySubjects: {"Many people within a short time", "Beaucoup de personnes en peu de temps"},
 	NoChat:       {"Shown without an open conversation", "Montré sans conversation ouverte"},
-	Canary:       {"A planted person was asked for", "Une personne témoin a été demandée"},
+	Canary:       {"A planted person was touched", "Une personne témoin a été touchée"},
 	BreakGlass:   {"An emergency was used", "Une urgence a été utilisée"},
 	Denials:      {"Many refusals within a short time", "Beaucoup de refus en peu de temps"},
 	Count:        {"So many records of a search", "Autant d’enregistrements d’une recherche"},
@@ -79,10 +79,11 @@ func Describe(lang string, r Rule) string {
 	case NoChat:
 		text = say("Somebody is shown a person while no conversation with him waits or is open.", "Quelqu’un voit une personne sans conversation en attente ni ouverte avec elle.")
 	case Canary:
-		if len(t.Subjects) == 0 {
-			return say("Nobody is planted yet: name people who do not exist, and whoever asks for one of them is found.", "Personne n’est encore placé : nommez des personnes qui n’existent pas, et qui en demande une est trouvé.")
+		text = say("The nightly scan finds a value of somebody who does not exist where none may lie.", "L’analyse nocturne trouve une donnée d’une personne qui n’existe pas là où il ne doit pas y en avoir.")
+		if len(t.Subjects) > 0 {
+			return text + say(" Or a record, allowed or denied, is about one of %d planted people.", " Ou un enregistrement, permis ou refusé, porte sur une des %d personnes témoins.", len(t.Subjects))
 		}
-		text = say("A record, allowed or denied, is about one of %d planted people, who do not exist.", "Un enregistrement, permis ou refusé, porte sur une des %d personnes témoins, qui n’existent pas.", len(t.Subjects))
+		text += say(" Nobody is planted in the log yet: name people who do not exist, and whoever asks for one of them is found.", " Personne n’est encore placé dans le journal : nommez des personnes qui n’existent pas, et qui en demande une est trouvé.")
 	case BreakGlass:
 		text = say("Somebody was shown a person in an emergency to which a second person consented.", "Quelqu’un a vu une personne dans une urgence acceptée par une seconde personne.")
 	case Denials:
@@ -119,6 +120,9 @@ func (a Alert) Why(lang string) string {
 	case NoChat:
 		return say("%s was shown %s while no conversation waited or was open.", "%s a vu %s sans conversation en attente ni ouverte.", who, whom)
 	case Canary:
+		if a.Subject.Ref == "" {
+			return say("A scan for planted people found %d values where none may lie, and could not search %d places: counterfoil canary scan says where.", "Une analyse des personnes témoins a trouvé %d valeurs là où il ne doit pas y en avoir, et n’a pas pu examiner %d endroits : counterfoil canary scan dit où.", n.N, n.Unread)
+		}
 		return say("%s asked for %s, who was planted and does not exist.", "%s a demandé %s, témoin qui n’existe pas.", who, whom)
 	case BreakGlass:
 		return say("%s was shown %s in an emergency to which a second person consented.", "%s a vu %s dans une urgence acceptée par une seconde personne.", who, whom)

@@ -235,7 +235,11 @@ func (s *Server) alert(w http.ResponseWriter, r *http.Request, v visit, admin pr
 	}
 	a := found[0]
 	rule := alerts.Describe(v.lang, alerts.Rule{Kind: a.Kind, Terms: a.Terms})
-	s.show(w, r, v, admin, http.StatusOK, "alert", alertPage{shown[0], rule, link("/alerts/rule", "id", a.Rule), handlesAlerts(admin)}, page("/alerts/", id))
+	name := "alert"
+	if r.Header.Get("HX-Request") == "true" { // it opens beside a list
+		name = "alert-beside"
+	}
+	s.show(w, r, v, admin, http.StatusOK, name, alertPage{shown[0], rule, link("/alerts/rule", "id", a.Rule), handlesAlerts(admin)}, page("/alerts/", id))
 }
 
 func (s *Server) acknowledgeAlerts(w http.ResponseWriter, r *http.Request, v visit, admin principal.Admin) {

@@ -54,6 +54,14 @@ func TestAlertsAreExplainedAcknowledgedAndSignedOff(t *testing.T) {
 	if _, french := s.expect(http.StatusOK, "GET", path+"?lang=fr", nil); !strings.Contains(french, "sans conversation en attente ni ouverte") {
 		t.Errorf("in French:\n%s", french)
 	}
+	s.headers.Set("HX-Request", "true") // beside the list it is the same without the page around it
+	if beside := s.page(path + "?lang=en"); strings.Contains(beside, "<html") || !strings.Contains(beside, "data-close") || !strings.Contains(beside, "About: agent, admin.") || !strings.Contains(beside, `action="/alerts/acknowledge"`) {
+		t.Errorf("beside the list:\n%s", beside)
+	}
+	s.headers.Del("HX-Request")
+	if list := s.page("/alerts"); !strings.Contains(list, `hx-get="`+path+`" hx-target="#drawer"`) || !strings.Contains(list, `<aside id="drawer"`) {
+		t.Errorf("the list opens nothing beside it:\n%s", list)
+	}
 	s.expect(http.StatusNotFound, "GET", "/alerts/00000000-0000-0000-0000-000000000001?lang=en", nil)
 	s.expect(http.StatusBadRequest, "POST", "/alerts/acknowledge", url.Values{"reason": {"It was a test of the agent."}})
 	id := url.Values{"id": {strings.TrimPrefix(path, "/alerts/")}}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"mime"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -28,11 +29,12 @@ type assets struct {
 	style   asset
 	setUp   asset   // what the set-up page runs
 	scripts []asset // what the pages of whoever is signed in run, in this order
+	charts  []asset // what pages with a chart that one can zoom need more
 	pages   *template.Template
 }
 
 // all are the assets that are served.
-func (a *assets) all() []asset { return append([]asset{a.style, a.setUp}, a.scripts...) }
+func (a *assets) all() []asset { return slices.Concat([]asset{a.style, a.setUp}, a.scripts, a.charts) }
 
 func loadAsset(name string) (asset, error) {
 	b, err := fs.ReadFile(webFS, "web/"+name)
@@ -70,6 +72,13 @@ func loadAssets() (*assets, error) {
 			return nil, err
 		}
 		a.scripts = append(a.scripts, script)
+	}
+	for _, name := range []string{"vendor/uplot.min.css", "vendor/uplot.min.js", "chart.js"} {
+		chart, err := loadAsset(name)
+		if err != nil {
+			return nil, err
+		}
+		a.charts = append(a.charts, chart)
 	}
 	if a.pages, err = template.New("").Funcs(template.FuncMap{"link": link, "page": page}).ParseFS(webFS, "web/*.html"); err != nil {
 		return nil, fmt.Errorf("parse pages: %w", err)

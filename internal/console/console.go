@@ -30,6 +30,7 @@ import (
 	"counterfoil/internal/access"
 	"counterfoil/internal/access/euii"
 	"counterfoil/internal/alerts"
+	"counterfoil/internal/archive"
 	"counterfoil/internal/control"
 	"counterfoil/internal/ipallow"
 	"counterfoil/internal/principal"
@@ -67,6 +68,8 @@ type Config struct {
 	Store            *store.Store  // notices
 	People           subject.Desk  // what people ask about their data
 	Control          *control.Desk // holds and erasures
+	Archives         *archive.Desk
+	EnqueueArchive   func(ctx context.Context, organisation uuid.UUID) error // that was asked for
 	OrganisationName func(context.Context, uuid.UUID) (string, error)
 
 	VisitorFile, AgentFile           access.Reader[euii.Admin] // of who asked for it
@@ -150,6 +153,7 @@ func (s *Server) Routes(r chi.Router) {
 	s.tokenRoutes(r)
 	s.togetherRoutes(r)
 	s.controlRoutes(r)
+	s.archiveRoutes(r)
 	s.apiRoutes(r)
 	r.Get("/egress", s.signedIn(s.egress))
 	s.alertRoutes(r)
@@ -370,6 +374,8 @@ type view struct {
 	Nonce, Style       string
 	SetUp              string       // the script of the set-up page
 	Scripts            []string     // those of whoever is signed in
+	Zooms              bool         // there is a chart that one can zoom
+	ChartStyle         string       // of that
 	Path               string       // where this page is; empty where it cannot be asked for again
 	Handle             string       // who is signed in; empty when nobody is
 	Inline             template.CSS // in place of the style sheet
@@ -380,30 +386,53 @@ type view struct {
 
 // section is a part of the console, which everybody who is signed in can go to.
 type section struct {
-	Path, Name string // the name is that of a text
+	Path, Name, Group string // name and group are those of texts
 }
 
-// sections are the parts, in the order in which they are shown.
+// sections are the parts, in the order in which they are shown, those of a group beside each other.
 var sections = []section{
-	{"/", "overview"},
-	{"/events", "events"},
-	{"/live", "live"},
-	{"/alerts", "alerts"},
-	{"/people", "people"},
-	{"/who", "who"},
-	{"/policy", "policyTitle"},
-	{"/integrity", "integrity"},
-	{"/requests", "requests"},
-	{"/notices", "notices"},
-	{"/approvals", "approvals"},
-	{"/allowlist", "allowlist"},
-	{"/access", "accessTitle"},
-	{"/egress", "egress"},
-	{"/controls", "controls"},
+	{"/", "overview", "navNow"},
+	{"/events", "events", "navNow"},
+	{"/live", "live", "navNow"},
+	{"/alerts", "alerts", "navNow"},
+	{"/people", "people", "navPeople"},
+	{"/who", "who", "navPeople"},
+	{"/requests", "requests", "navPeople"},
+	{"/policy", "policyTitle", "navProof"},
+	{"/integrity", "integrity", "navProof"},
+	{"/egress", "egress", "navProof"},
+	{"/approvals", "approvals", "navAccess"},
+	{"/allowlist", "allowlist", "navAccess"},
+	{"/access", "accessTitle", "navAccess"},
+	{"/notices", "notices", "navData"},
+	{"/controls", "controls", "navData"},
+	{"/archive", "archive", "navData"},
 }
 
-// Sections are what one can go to from here.
-func (v view) Sections() []section { return sections }
+// sectionGroup are the parts under one heading.
+type sectionGroup struct {
+	Name     string
+	Sections []section
+}
+
+// Groups are what one can go to from here.
+func (v view) Groups() (all []sectionGroup) {
+	for _, s := range sections {
+		if n := len(all); n == 0 || all[n-1].Name != s.Group {
+			all = append(all, sectionGroup{Name: s.Group})
+		}
+		all[len(all)-1].Sections = append(all[len(all)-1].Sections, s)
+	}
+	return all
+}
+
+// Here is the part of the console in which the page is; its name is empty where it is in none.
+func (v view) Here() (s section) {
+	if i := slices.IndexFunc(sections, v.Current); i >= 0 {
+		s = sections[i]
+	}
+	return s
+}
 
 // With is the same view of another page, for a part of it.
 func (v view) With(page any) view {
@@ -499,9 +528,9 @@ var titles = map[string]string{"set-up": "setUpTitle", "card": "cardTitle", "cod
 	"allowlist": "allowlist", "lock-out": "lockOutTitle", "access": "accessTitle", "link-page": "linkTitle", "further-card": "cardTitle", "new-codes": "codesTitle", "passkey": "passkeyTitle",
 	"policy": "policyTitle", "simulate": "simulator", "replay": "replay", "integrity": "integrity", "verifying": "verifying",
 	"unlock": "unlockTitle", "activation": "activation", "access-reviews": "accessReviews", "access-review": "accessReviews", "transcript-ask": "transcriptTitle", "transcript": "transcriptTitle", "address-ask": "addressTitle",
-	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls",
+	"overview": "overview", "live": "live", "people": "people", "who": "who", "letter": "letterTitle", "tokens": "tokens", "notices": "notices", "requests": "requests", "request": "requests", "new-request": "requestNew", "token-made": "tokenMade", "egress": "egress", "controls": "controls", "archive": "archive",
 	"export-ask": "exportAskTitle", "signed-in": "signedInTitle", "session": "sessionTitle",
-	"alerts": "alerts", "alert": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
+	"alerts": "alerts", "alert": "alerts", "alert-beside": "alerts", "alert-rules": "alertRules", "alert-rule": "alertRules", "alert-receivers": "alertReceivers", "alert-secret": "alertReceivers"}
 
 func title(lang, name string, page any) string {
 	switch p := page.(type) {
@@ -526,6 +555,12 @@ func (s *Server) renderAs(w http.ResponseWriter, v visit, status int, name strin
 	as.Style, as.SetUp = "/assets/"+s.assets.style.name, "/assets/"+s.assets.setUp.name
 	for _, script := range s.assets.scripts {
 		as.Scripts = append(as.Scripts, "/assets/"+script.name)
+	}
+	if as.Zooms {
+		as.ChartStyle = "/assets/" + s.assets.charts[0].name
+		for _, script := range s.assets.charts[1:] {
+			as.Scripts = append(as.Scripts, "/assets/"+script.name)
+		}
 	}
 	var b bytes.Buffer
 	if err := s.assets.pages.ExecuteTemplate(&b, name, as); err != nil {

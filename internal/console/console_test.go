@@ -31,6 +31,7 @@ import (
 	"counterfoil/audit/pglog"
 	"counterfoil/audit/publish"
 	"counterfoil/internal/alerts"
+	"counterfoil/internal/archive"
 	"counterfoil/internal/console"
 	"counterfoil/internal/control"
 	"counterfoil/internal/egress"
@@ -90,6 +91,7 @@ func newSite(t *testing.T, address string) *site {
 		Enqueue: func(context.Context, uuid.UUID, uuid.UUID) error { return nil },
 		Address: func(*http.Request) netip.Addr { return s.from }, Through: func(*http.Request) []netip.Addr { return s.through },
 		Store: s.Store, People: subject.Desk{Gate: s.Gate, Log: s.Log, Now: s.now}, Control: control.New(s.Pool, s.DB.Pool(t, "counterfoil_retention"), s.Gate),
+		Archives: archive.New(archive.Config{Pool: s.Pool, Gate: s.Gate, Log: s.Log, Target: publish.Directory(t.TempDir())}), EnqueueArchive: func(context.Context, uuid.UUID) error { return nil },
 		OrganisationName: func(context.Context, uuid.UUID) (string, error) { return s.Organisation.Name, nil },
 		VisitorFile:      s.Readers.VisitorFile, AgentFile: s.Readers.AgentFile, ConversationFile: s.Readers.ConversationFile, VisitorCorrector: s.Readers.VisitorCorrector, AgentCorrector: s.Readers.AgentCorrector,
 		Finder: s.Readers.PersonFinder,

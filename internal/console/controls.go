@@ -2,6 +2,7 @@ package console
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -57,6 +58,7 @@ type shownErasure struct {
 type lookedAt struct {
 	Kind, Ref, Name, Backups string
 	Places                   []keptPlace
+	Archives                 []string
 	Held, Whole              bool
 }
 
@@ -112,6 +114,11 @@ func (s *Server) controls(w http.ResponseWriter, r *http.Request, v visit, admin
 			}
 			if until := kept.Elsewhere[0].Until; until != nil {
 				l.Backups = longDate(v.lang, until.UTC())
+			}
+			for _, e := range kept.Elsewhere {
+				if e.What == "archive" {
+					l.Archives = append(l.Archives, fmt.Sprintf(word(v.lang, "controlsArchive"), e.Name, longDate(v.lang, e.Until.UTC())))
+				}
 			}
 			page.Looked = l
 		}

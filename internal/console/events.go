@@ -90,6 +90,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 		http.Redirect(w, r, link("/events", "q", built(query.Get), "readings", query.Get("readings")), http.StatusSeeOther)
 		return
 	}
+	if query.Has("from") {
+		http.Redirect(w, r, link("/events", "q", closer(query.Get("q"), query.Get("from"), query.Get("to")), "readings", query.Get("readings")), http.StatusSeeOther)
+		return
+	}
 	page := eventsPage{Text: query.Get("q")}
 	facts := map[string]string{}
 	var cursor uint64
@@ -132,7 +136,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visit, admin p
 	for _, name := range []string{"before", "after"} {
 		path = append(path, name, facts[name])
 	}
-	s.renderAs(w, v, http.StatusOK, "events", page, view{Handle: name, Path: link("/events", path...)})
+	s.renderAs(w, v, http.StatusOK, "events", page, view{Handle: name, Path: link("/events", path...), Zooms: true})
 }
 
 // fill reads what a page of events shows.

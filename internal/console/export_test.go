@@ -2,10 +2,6 @@ package console
 
 import "counterfoil/audit"
 
-var (
-	Word = word
-)
-
 // Explain explains a record whose people are all there.
 func Explain(lang string, e audit.Entry) eventPage { return explain(lang, e, nil) }
 

@@ -171,7 +171,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v visit, admin
 		s.trouble(w, r, v, err)
 		return
 	}
-	s.renderAs(w, v, http.StatusOK, "overview", page, view{Handle: name, Path: "/"})
+	s.renderAs(w, v, http.StatusOK, "overview", page, view{Handle: name, Path: "/", Zooms: true})
 }
 
 // accessReviewReminder says whether a review of who may come in waits, or none was done for long.

@@ -81,3 +81,36 @@ func TestAPageWithAllItNeedsIsSmall(t *testing.T) {
 		t.Logf("%s takes %d bytes, of which the page has %d", path, total, len(page))
 	}
 }
+
+// CON-30: one goes from every page to every part, each once and under a heading, and is told where one is.
+func TestTheMenuLeadsEverywhereUnderHeadings(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.setUp()
+	s.signIn()
+	parts := regexp.MustCompile(`<li><a href="([^"]+)"( aria-current="page")?>`)
+	for lang, headings := range map[string][]string{"en": {"What happens", "About people", "Rules and proof", "Who may come in", "What is kept"}, "fr": {"Ce qui se passe", "Les personnes", "Règles et preuves", "Qui peut entrer", "Ce qui est conservé"}} {
+		_, menu, _ := strings.Cut(s.page("/events?lang="+lang), `<nav class="side"`)
+		menu, _, _ = strings.Cut(menu, "</nav>")
+		last := -1
+		for _, h := range headings {
+			if at := strings.Index(menu, ">"+h+"</p>"); at <= last {
+				t.Errorf("the heading %q is not in its place", h)
+			} else {
+				last = at
+			}
+		}
+		seen := map[string]bool{}
+		for _, p := range parts.FindAllStringSubmatch(menu, -1) {
+			if seen[p[1]] || (p[2] != "") != (p[1] == "/events") {
+				t.Errorf("%s comes twice, or is wrongly said to be here: %q", p[1], p[2])
+			}
+			seen[p[1]] = true
+			if resp, page := s.ask("GET", p[1]+"?lang="+lang, nil); resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusForbidden { // not everybody may look at all of them
+				t.Errorf("%s is answered with %d:\n%s", p[1], resp.StatusCode, page)
+			}
+		}
+		if len(seen) < 15 || strings.Count(menu, "<ul aria-labelledby=") != len(headings) {
+			t.Errorf("%d parts:\n%s", len(seen), menu)
+		}
+	}
+}

@@ -188,7 +188,7 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request, v visit, admin 
 	}
 	for _, step := range steps {
 		kind, ref, _ := strings.Cut(step.By, " ")
-		page.Steps = append(page.Steps, stepShown{word(v.lang, "step_"+step.Action), handle(v.lang, audit.Party{Kind: kind, Ref: ref}), step.Why, moment(v.lang, step.At)})
+		page.Steps = append(page.Steps, stepShown{subject.Word(v.lang, "step_"+step.Action), handle(v.lang, audit.Party{Kind: kind, Ref: ref}), step.Why, moment(v.lang, step.At)})
 	}
 	if page.Restricted, err = s.cfg.Gate.Restricted(r.Context(), admin.Organisation(), one.SubjectID); err == nil {
 		var kept control.Report

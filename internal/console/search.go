@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -174,7 +175,10 @@ type strip struct {
 	Outcomes      []string // of which there are any, from the bottom up
 	From, To      string
 	Total         int64
-	AtLeast       bool // there are more, which were not counted
+	AtLeast       bool   // there are more, which were not counted
+	Query         string // what is counted, whenever it was
+	Readings      string // whether readings of the log are, too
+	step          time.Duration
 	Width, Height float64
 }
 
@@ -183,6 +187,43 @@ const (
 	// countedAtMost bounds what is counted record by record.
 	countedAtMost = 20_000
 )
+
+// Data is what a script draws it from.
+func (p strip) Data() (string, error) {
+	type series struct {
+		Outcome string  `json:"outcome"`
+		N       []int64 `json:"n"`
+	}
+	out := struct {
+		Start  int64    `json:"start"` // in seconds
+		Step   int64    `json:"step"`
+		N      int      `json:"n"`
+		Series []series `json:"series"`
+	}{Step: int64(p.step.Seconds()), N: len(p.Bars), Series: []series{}}
+	if len(p.Bars) > 0 {
+		out.Start = p.Bars[0].Start.Unix()
+	}
+	for _, o := range p.Outcomes {
+		one := series{Outcome: o}
+		for _, b := range p.Bars {
+			one.N = append(one.N, b.Of(o))
+		}
+		out.Series = append(out.Series, one)
+	}
+	b, err := json.Marshal(out)
+	return string(b), err
+}
+
+// closer is a filter with the time between two moments, in seconds. What is no filter or no time stays as it was, and the page says what is wrong.
+func closer(text, from, to string) string {
+	f, err := filter.Parse(text)
+	a, okFrom := number(from)
+	b, okTo := number(to)
+	if err != nil || !okFrom || !okTo || a >= b || b > uint64(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).Unix()) {
+		return text
+	}
+	return f.Within(filter.Moment{At: time.Unix(int64(a), 0).UTC()}, filter.Moment{At: time.Unix(int64(b), 0).UTC()}).String()
+}
 
 // stretchOf chooses how long a bar is.
 func stretchOf(window time.Duration) time.Duration {
@@ -228,6 +269,7 @@ var outcomes = []string{audit.DecisionDeny, audit.DecisionMasked, audit.Decision
 
 // draw places the bars.
 func (p *strip) draw(lang string, f search, counts map[time.Time]map[string]int64, since, until time.Time, step time.Duration) {
+	p.Query, p.Readings, p.step = f.Filter.Within(filter.Moment{}, filter.Moment{}).String(), f.Shown(), step
 	start := since.Truncate(step)
 	n := int((until.Sub(start) + step - 1) / step)
 	var highest int64

@@ -222,6 +222,31 @@ func TestTheStripAboveTheRecordsNarrowsTheTime(t *testing.T) {
 	}
 }
 
+// CON-12: a stretch that one chose in the chart is a filter like any other, and what is no stretch changes nothing.
+func TestAStretchOfTheChartIsAFilter(t *testing.T) {
+	s := newSite(t, "http://127.0.0.1:8081")
+	s.setUp()
+	s.signIn()
+	for query, want := range map[string]string{
+		"q=decision:deny+since:-30d&from=1767225600&to=1767229200&readings=shown": "decision:deny since:2026-01-01 until:2026-01-01T01:00:00Z",
+		"q=decision:deny+or+action:x&from=1767225600&to=1767229200":               "(decision:deny or action:x) since:2026-01-01 until:2026-01-01T01:00:00Z",
+		"q=since:-30d&from=1767229200&to=1767225600":                              "since:-30d",
+		"q=since:-30d&from=x&to=1":                                                "since:-30d",
+		"q=nonsense&from=1767225600&to=1767229200":                                "nonsense",
+	} {
+		resp, _ := s.expect(http.StatusSeeOther, "GET", "/events?"+query, nil)
+		to, err := url.Parse(resp.Header.Get("Location"))
+		must(t, err)
+		if to.Path != "/events" || to.Query().Get("q") != want || to.Query().Has("from") || to.Query().Get("readings") != map[bool]string{true: "shown"}[strings.Contains(query, "readings")] {
+			t.Errorf("%s leads to %s", query, to)
+		}
+	}
+	page := s.page("/events?q=" + url.QueryEscape("kind:administration since:-1d"))
+	if !strings.Contains(page, `data-q="kind:administration"`) || !strings.Contains(page, `data-counts="{&#34;start&#34;:`) {
+		t.Errorf("the chart does not say what it is drawn from:\n%s", page)
+	}
+}
+
 // A record beside its list is the part of its page that says something.
 func TestARecordOpensBesideItsList(t *testing.T) {
 	s := newSite(t, "http://127.0.0.1:8081")

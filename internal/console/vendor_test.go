@@ -14,9 +14,9 @@ import (
 func TestEveryVendoredScriptIsTheOneWhoseHashIsRecorded(t *testing.T) {
 	b, err := os.ReadFile("web/vendor/sums.txt")
 	must(t, err)
-	files, err := filepath.Glob("web/vendor/*.js")
+	files, err := filepath.Glob("web/vendor/*.min.*")
 	must(t, err)
-	if len(files) != 3 || !strings.HasPrefix(string(b), "htmx.org 4.0.1\n") {
+	if len(files) != 5 || !strings.HasPrefix(string(b), "htmx.org 4.0.1\n") || !strings.Contains(string(b), "\nuplot 1.6.32\n") {
 		t.Fatalf("%q", files)
 	}
 	for _, file := range files {

@@ -14,10 +14,16 @@ var moreWords = []map[string][2]string{
 	exportWords,
 	sessionWords,
 	whoWords,
+	chartWords,
+	navWords,
 	peopleWords,
 	controlWords,
 	erasureWords,
+	archiveWords,
 }
+
+// Word gives a text of the console to others who say the same; empty when there is none.
+func Word(lang, name string) string { return word(lang, name) }
 
 // word gives a text in a language; empty when there is none.
 func word(lang, name string) string {

@@ -21,13 +21,16 @@ func CertificateText(lang, origin string, e Erasure, backups *time.Time) string 
 	} else {
 		b.WriteString(w.noBackups)
 	}
+	for _, a := range e.Archives {
+		fmt.Fprintf(&b, w.archive, a.Name, a.Until.UTC().Format(time.DateOnly))
+	}
 	fmt.Fprintf(&b, w.certificate, *e.Certificate, origin)
 	return b.String()
 }
 
 type certificateWords struct {
-	kinds                                          map[string]string
-	done, notDone, backups, noBackups, certificate string
+	kinds                                                   map[string]string
+	done, notDone, backups, noBackups, archive, certificate string
 }
 
 var words = map[bool]certificateWords{
@@ -44,6 +47,7 @@ What was delivered to Microsoft Teams lies there, as long as its tenant keeps it
 		notDone:     "%s known to the log as %s is not erased yet. Record %d orders it; %d conversations have gone so far.\n",
 		backups:     "Backups of the database are kept until %s, as the organisation says; one that is restored is erased again from the published log before it serves anything.\n",
 		noBackups:   "How long backups of the database are kept nobody has said; one that is restored is erased again from the published log before it serves anything.\n",
+		archive:     "The sealed archive %s has a copy until %s; only the organisation can open it, with the key that it keeps.\n",
 		certificate: "This is certified by record %d of the log %s, under its signed checkpoint.\n",
 	},
 	true: {
@@ -59,6 +63,7 @@ Ce qui a été remis à Microsoft Teams s'y trouve tant que son locataire le con
 		notDone:     "%s que le journal connaît sous %s : effacement en cours. L'enregistrement %d l'ordonne ; %d conversations ont disparu jusqu'ici.\n",
 		backups:     "Les sauvegardes de la base sont conservées jusqu'au %s, selon l'organisation ; l'une d'elles, restaurée, est effacée de nouveau d'après le journal publié avant de servir quoi que ce soit.\n",
 		noBackups:   "Personne n'a dit combien de temps les sauvegardes de la base sont conservées ; l'une d'elles, restaurée, est effacée de nouveau d'après le journal publié avant de servir quoi que ce soit.\n",
+		archive:     "L'archive scellée %s en garde une copie jusqu'au %s ; seule l'organisation peut l'ouvrir, avec la clé qu'elle détient.\n",
 		certificate: "L'enregistrement %d du journal %s en atteste, sous son point de contrôle signé.\n",
 	},
 }

@@ -121,8 +121,9 @@ type Place struct {
 
 // Elsewhere is where something of a subject is beyond the reach of an erasure, until when; without a time it is not for us to say.
 type Elsewhere struct {
-	What  string     `json:"what"` // backup, record, teams
+	What  string     `json:"what"` // backup, record, teams, archive
 	Until *time.Time `json:"until,omitempty"`
+	Name  string     `json:"name,omitempty"` // of an archive
 }
 
 // Report is all that is kept of a subject, and what stands against erasing it.
@@ -177,7 +178,12 @@ func (d *Desk) Kept(ctx context.Context, s Subject) (Report, error) {
 	}
 	// Records know people by references that mean nothing without the key; what was delivered to Teams is kept there.
 	until, err := d.Backups(ctx, s.Organisation)
-	r.Elsewhere = append(r.Elsewhere, Elsewhere{"backup", until}, Elsewhere{"record", nil}, Elsewhere{"teams", nil})
+	r.Elsewhere = append(r.Elsewhere, Elsewhere{What: "backup", Until: until}, Elsewhere{What: "record"}, Elsewhere{What: "teams"})
+	if err != nil {
+		return r, err
+	}
+	archives, err := d.archives(ctx, s)
+	r.Elsewhere = append(r.Elsewhere, archives...)
 	return r, err
 }
 
@@ -189,6 +195,20 @@ func (d *Desk) counting(ctx context.Context, f func(pgx.Tx) error) error {
 		}
 		return f(tx)
 	})
+}
+
+const sqlArchives = "select 'archive', until, name from access.archives_with($1, $2, $3)"
+
+// archives gives the sealed archives that have a subject, with when each is removed. They are beyond keys: only the organisation can open them.
+func (d *Desk) archives(ctx context.Context, s Subject) ([]Elsewhere, error) {
+	rows, err := d.pool.Query(ctx, sqlArchives, s.Organisation, s.Kind, s.ID)
+	if err == nil {
+		var all []Elsewhere
+		if all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Elsewhere]); err == nil {
+			return all, nil
+		}
+	}
+	return nil, fmt.Errorf("look for archives: %w", err)
 }
 
 func (d *Desk) holding(ctx context.Context, s Subject) ([]uuid.UUID, error) {

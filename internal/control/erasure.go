@@ -44,6 +44,8 @@ type Erasure struct {
 	Others        int64      `json:"others"`
 	Certificate   *uint64    `json:"certificate,omitempty"`
 	Done          *time.Time `json:"done,omitempty"`
+
+	Archives []Elsewhere `json:"archives,omitempty"` // that have the subject still, of one that is looked at alone
 }
 
 const (
@@ -197,6 +199,10 @@ func (d *Desk) resume(ctx context.Context, conn *pgxpool.Conn, organisation, id 
 	if until != nil {
 		facts["erased.backups_until"] = until.UTC().Format(time.RFC3339)
 	}
+	if len(e.Archives) > 0 {
+		facts["erased.archives"] = number(int64(len(e.Archives)))
+		facts["erased.archives_until"] = lastOf(e.Archives).UTC().Format(time.RFC3339)
+	}
 	left, err := d.Kept(ctx, Subject{organisation, e.Kind, e.Subject})
 	if err != nil {
 		return e, err
@@ -266,7 +272,19 @@ func (d *Desk) erasure(ctx context.Context, organisation, id uuid.UUID) (Erasure
 	if err != nil {
 		return Erasure{}, err
 	}
-	return all[0], nil
+	e := all[0]
+	e.Archives, err = d.archives(ctx, Subject{organisation, e.Kind, e.Subject})
+	return e, err
+}
+
+// lastOf is when the last of some archives is removed.
+func lastOf(all []Elsewhere) (last time.Time) {
+	for _, a := range all {
+		if a.Until != nil && a.Until.After(last) {
+			last = *a.Until
+		}
+	}
+	return last
 }
 
 // Erasure gives one, by its id or that of its subject.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
@@ -156,6 +157,10 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	look(a.tab, "code")
 	a.giveCode()
 	a.shows("h1", a.words.overview)
+	eventually(t, "the overview is painted", soon, func() bool {
+		return eval[bool](a.tab, `performance.getEntriesByName("first-contentful-paint").length === 1`)
+	})
+	t.Logf("the overview after the sign-in: first contentful paint %.0f ms after it was asked for, the last of it after %.0f ms", eval[float64](a.tab, `performance.getEntriesByName("first-contentful-paint")[0].startTime`), eval[float64](a.tab, `performance.getEntriesByType("navigation")[0].loadEventEnd`))
 	look(a.tab, "overview")
 	a.press(".side", "link", a.words.events)
 	a.shows("h1", a.words.events)
@@ -174,12 +179,12 @@ func walkConsole(t *testing.T, s *service, lang string, look func(p *tab, where 
 	s.run("counterfoil", "admin", "unlock")
 	s.run("counterfoil", "alerts", "check")
 	a.goTo(s.Console + "/alerts")
-	a.shows(".side .badge", "1")
+	a.shows(".side ul .badge", "1")
 	look(a.tab, "alerts")
 	eval[bool](a.tab, `document.querySelector(".found h2 a").click() ?? true`)
-	a.shows("main", "action:admin.unlock")
+	a.shows("#drawer", "action:admin.unlock")
 	look(a.tab, "alert")
-	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/reviews", "/policy/activation", "/alerts/rules", "/alerts/rule", "/alerts/receivers", "/egress", "/controls", "/notices", "/"} {
+	for _, path := range []string{"/approvals", "/allowlist", "/access", "/access/signed-in", "/access/reviews", "/policy/activation", "/alerts/rules", "/alerts/rule", "/alerts/receivers", "/egress", "/controls", "/archive", "/notices", "/"} {
 		a.goTo(s.Console + path)
 		eval[bool](a.tab, `document.querySelectorAll("main details").forEach((d) => { d.open = true }) === undefined`)
 		look(a.tab, cmp.Or(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", " "), "overview with an alert"))
@@ -449,9 +454,7 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	}
 	a.tab.key(enter)
 	a.tab.key(forth)
-	if at := a.focused(); at != "textbox Filter" {
-		t.Errorf("after skipping to the content the next stop is %q", at)
-	}
+	eventually(t, "after skipping to the content the next stop is the filter", soon, func() bool { return a.focused() == "textbox Filter" })
 	a.write("action:admin.set_up,sign_in.complete")
 	a.tab.key(enter)
 	a.loaded(s.Console + "/events?q=")
@@ -484,14 +487,95 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	if at := a.focused(); at != "link Table (CSV)" {
 		t.Errorf("e goes to %q", at)
 	}
+	a.tab.key(escape)
+
+	// CON-25: times are told in the zone of the browser, with UTC on hover, or in UTC if one wants.
+	call(a.tab, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kolkata"})
+	a.reload()
+	told := func() [3]string {
+		return eval[[3]string](a.tab, `((t) => [t.textContent.slice(0, 5), t.dateTime.slice(11, 16), t.title.slice(11, 16)])(document.querySelector(".events td.time time"))`)
+	}
+	eventually(t, "times are told in the zone of the browser", soon, func() bool {
+		at := told()
+		utc, err := time.Parse("15:04", at[1])
+		return err == nil && at[0] == utc.Add(5*time.Hour+30*time.Minute).Format("15:04") && at[2] == at[1]
+	})
+	eval[bool](a.tab, `document.querySelector("[data-set=times][data-to=utc]").click() ?? true`)
+	if at := told(); at[0] != at[1] {
+		t.Errorf("in UTC it is told as %v", at)
+	}
+
+	// CON-12: a stretch of the chart is chosen, and looked at closer.
+	a.goTo(s.Console + "/events?readings=shown&q=since:-2d")
+	eventually(t, "the chart is drawn", soon, func() bool { return eval[bool](a.tab, `!!document.querySelector(".chart canvas")`) })
+	a.tab.key(letter("/"))
+	a.tabTo(forth, a.tab, "group Records over time")
+	a.tab.key(arrow("ArrowLeft", false))
+	a.shows(".said-of-chart", "noted")
+	a.tab.key(arrow("ArrowLeft", true))
+	a.shows(".said-of-chart", "–")
+	a.tab.key(enter)
+	a.loaded(s.Console + "/events?q=since")
+	if hours := eval[float64](a.tab, `((q) => (new Date(q.match(/until:(\S+)/)[1]) - new Date(q.match(/since:(\S+)/)[1])) / 36e5)(document.querySelector("#filter").value)`); hours != 2 {
+		t.Errorf("two bars of an hour are looked at closer, and it is %v hours", hours)
+	}
+	eventually(t, "the chart is drawn", soon, func() bool { return eval[bool](a.tab, `!!document.querySelector(".chart canvas")`) })
+	box := eval[[]float64](a.tab, `((b) => [b.left, b.top, b.width])(document.querySelector(".chart .u-over").getBoundingClientRect())`)
+	for _, m := range []struct {
+		kind input.DispatchMouseEventType
+		at   float64
+	}{{"mouseMoved", 0.45}, {"mousePressed", 0.5}, {"mouseMoved", 0.6}, {"mouseMoved", 0.75}, {"mouseReleased", 0.75}} {
+		event := input.DispatchMouseEventParams{Type: m.kind, X: box[0] + m.at*box[2], Y: box[1] + 20, Button: "left", ClickCount: 1}
+		if m.kind != "mouseReleased" {
+			event.Buttons = 1
+		}
+		call(a.tab, input.DispatchMouseEvent, event)
+	}
+	eventually(t, "the stretch that was dragged over is looked at", soon, func() bool {
+		return eval[float64](a.tab, `((q) => q.match(/until/) ? (new Date(q.match(/until:(\S+)/)[1]) - new Date(q.match(/since:(\S+)/)[1])) / 6e4 : 120)(document.querySelector("#filter")?.value ?? "")`) <= 50
+	})
+
 	a.tab.key(letter("g"))
 	a.tab.key(letter("s"))
 	a.shows("h1", a.words.people)
+
+	// CON-23, WCAG 2.1.4: a shortcut can be another key, and none at all.
+	ready := func() {
+		t.Helper()
+		eventually(t, "the page is ready", soon, func() bool { return eval[bool](a.tab, `document.readyState === "complete"`) })
+	}
+	ready()
+	a.tab.key(letter("?"))
+	a.shows("#help", "Keyboard shortcuts")
+	a.press("#help", "button", "Change: Show this list")
+	a.tab.key(letter("j"))
+	a.shows("#keys-said", "no other shortcut")
+	a.tab.key(letter("x"))
+	a.shows("#keys-said", "Changed")
+	a.tab.key(escape)
+	a.tab.key(letter("?"))
+	if eval[bool](a.tab, `document.querySelector("#help").open`) {
+		t.Error("the old key still works")
+	}
+	a.reload()
+	ready()
+	a.tab.key(letter("x"))
+	a.shows("#help kbd[data-key='?']", "x")
+	a.press("#help", "button", "As they were")
+	a.tab.key(escape)
+	a.tab.key(letter("?"))
+	a.shows("#help", "Keyboard shortcuts")
+	a.tab.key(escape)
 	eval[bool](a.tab, `document.querySelector("[data-set=keys][data-to=off]").click() ?? true`)
 	a.tab.key(letter("?"))
 	if eval[bool](a.tab, `document.querySelector("#help").open`) {
 		t.Error("shortcuts work though they are off")
 	}
+}
+
+// arrow is a key that moves, with or without Shift.
+func arrow(name string, shift bool) stroke {
+	return stroke{key: name, code: map[string]int64{"ArrowLeft": 37, "ArrowRight": 39}[name], shift: shift}
 }
 
 // letter is a key that writes a character.

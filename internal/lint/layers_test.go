@@ -78,7 +78,7 @@ func layers() map[string]ours {
 		"internal/subject": {4, "audit audit/pglog internal/access internal/chat internal/principal policy"},
 
 		"internal/bot":     {5, "audit internal/access internal/access/euii internal/chat internal/principal internal/relay internal/store internal/subject internal/teams internal/web"},
-		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/chat internal/control internal/filter internal/ipallow internal/principal internal/signin internal/store internal/subject internal/web policy"},
+		"internal/console": {5, "audit audit/pglog audit/publish internal/access internal/access/euii internal/alerts internal/archive internal/chat internal/control internal/filter internal/ipallow internal/principal internal/signin internal/store internal/subject internal/web policy"},
 		"internal/standin": {5, ""},
 		"internal/widget":  {5, "internal/access internal/access/euii internal/chat internal/principal internal/relay internal/stream internal/subject internal/web"},
 
@@ -123,7 +123,7 @@ func confined() map[string]struct{ packages, why string } {
 		"net/http/...":                                                    {"audit/publish audit/publish/buckettest cmd/counterfoil internal/alerts internal/bot internal/canary internal/console internal/egress internal/standin internal/stream internal/teams internal/telemetry internal/web internal/widget", "only the edges speak HTTP, and whoever asks a witness or a bucket or sends an alert; transports are made by the register of destinations"},
 		"crypto/tls":                                                      {"internal/pg", "whoever else needs TLS gets it from net/http with its checks on"},
 		"os/exec":                                                         {"internal/pg/cluster", "PostgreSQL is the only program that is started"},
-		"syscall":                                                         {"audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks and sockets"},
+		"syscall":                                                         {"audit audit/publish cmd/counterfoil internal/egress internal/pg/cluster internal/pg/pgtest internal/standin internal/stream", "signals, locks, sockets, and files without the poller"},
 		"math/rand/...":                                                   {"internal/demo internal/pg internal/stream", "spreading retries and wake-ups, and what is made up; whatever must not be guessed comes from crypto/rand"},
 		"html/template":                                                   {"internal/console internal/subject internal/widget", "pages are made at the edges, and the file of a person"},
 		"unsafe":                                                          {"", "types are what keeps EUII in"},

@@ -64,6 +64,9 @@ var words = map[string][2]string{
 	"ask_access": {"A copy", "Une copie"}, "ask_portability": {"A copy for programs", "Une copie pour programmes"}, "ask_rectification": {"Correction", "Rectification"},
 	"ask_restriction": {"Restriction", "Limitation"}, "ask_objection": {"Objection", "Opposition"}, "ask_erasure": {"Erasure", "Effacement"},
 	"state_open": {"open", "en cours"}, "state_answered": {"answered", "répondue"}, "state_refused": {"refused", "refusée"}, "state_withdrawn": {"withdrawn", "retirée"},
+	"step_received": {"Received", "Reçue"}, "step_identified": {"Identity established", "Identité établie"}, "step_extended": {"Extended", "Prolongée"}, "step_answered": {"Answered", "Répondue"},
+	"step_refused": {"Refused", "Refusée"}, "step_withdrawn": {"Taken back", "Retirée"}, "step_restricted": {"Use restricted", "Utilisation limitée"}, "step_lifted": {"Restriction lifted", "Limitation levée"},
+	"step_corrected": {"Corrected", "Rectifié"}, "step_erased": {"Erased", "Effacé"}, "step_file": {"File made", "Dossier établi"},
 	"outcome_allow": {"shown", "montré"}, "outcome_masked": {"masked", "masqué"}, "outcome_deny": {"refused", "refusé"},
 
 	"field_agent_display_name": {"name", "nom"}, "field_agent_given_name": {"given name", "prénom"}, "field_agent_surname": {"surname", "nom de famille"}, "field_agent_email": {"email", "e-mail"},

@@ -38,6 +38,13 @@
     for (const c of changes) for (const n of c.addedNodes) if (n instanceof Element) tellAll(n);
   }).observe(document.body, { childList: true, subtree: true });
 
+  // On a narrow screen the menu is folded away.
+  const sections = one('.side details');
+  const narrow = matchMedia('(max-width: 1023px)');
+  const fold = () => { if (sections) sections.open = !narrow.matches; };
+  fold();
+  narrow.addEventListener('change', fold);
+
   document.addEventListener('click', (e) => {
     const set = e.target.closest('[data-set]');
     if (set) {
@@ -46,6 +53,7 @@
       tellAll();
     }
     if (e.target.closest('[data-close]')) close();
+    if (e.target.closest('[data-help]')) one('#help')?.showModal();
     const menu = one('.menu[open]');
     if (menu && !menu.contains(e.target)) menu.open = false;
   });
@@ -125,6 +133,46 @@
     '?': () => one('#help')?.showModal(),
   };
   const go = (to) => { location.href = to; };
+  // Each single key can be another one: what somebody chose stands for what it is called here.
+  const chosen = () => {
+    try {
+      const all = JSON.parse(setting('keymap'));
+      return all && typeof all === 'object' ? all : {};
+    } catch { return {}; }
+  };
+  const keyOf = (name) => { const k = chosen()[name]; return typeof k === 'string' && [...k].length === 1 ? k : name; };
+  const called = (key) => [...Object.keys(keys), 'g'].find((name) => keyOf(name) === key);
+  const tellKeys = () => every('[data-key]').forEach((k) => { k.textContent = keyOf(k.dataset.key); });
+  const keysSaid = one('#keys-said');
+  let changing = null;
+  const sayKeys = (text) => { keysSaid.textContent = text; keysSaid.hidden = !text; };
+  tellKeys();
+  one('#help')?.addEventListener('click', (e) => {
+    const button = e.target.closest('[data-change]');
+    if (button) {
+      changing = button.dataset.change;
+      sayKeys(button.getAttribute('aria-label') + '. ' + keysSaid.dataset.press);
+    }
+    if (e.target.closest('[data-keys-reset]')) {
+      localStorage.removeItem('counterfoil.keymap');
+      changing = null;
+      sayKeys(keysSaid.dataset.done);
+      tellKeys();
+    }
+  });
+  one('#help')?.addEventListener('keydown', (e) => {
+    if (changing === null || e.ctrlKey || e.metaKey || e.altKey || e.key === 'Tab' || e.key === 'Shift') return;
+    e.preventDefault();
+    e.stopPropagation();
+    if (e.key === 'Escape') { changing = null; sayKeys(''); return; }
+    if ([...e.key].length !== 1 || e.key === ' ' || (called(e.key) ?? changing) !== changing) { sayKeys(keysSaid.dataset.taken); return; }
+    localStorage.setItem('counterfoil.keymap', JSON.stringify({ ...chosen(), [changing]: e.key }));
+    changing = null;
+    sayKeys(keysSaid.dataset.done);
+    tellKeys();
+  });
+  one('#help')?.addEventListener('cancel', (e) => { if (changing !== null) e.preventDefault(); });
+  one('#help')?.addEventListener('close', () => { changing = null; sayKeys(''); });
   // After g comes the part of the console to go to.
   const parts = { o: '/', e: '/events', l: '/live', s: '/people', w: '/who', p: '/policy', i: '/integrity', a: '/approvals' };
   let leading = 0;
@@ -136,13 +184,14 @@
     }
     if (e.ctrlKey || e.metaKey || e.altKey || setting('keys') === 'off' || typing(e) || one('dialog[open]')) return;
     const led = Date.now() - leading < 1500;
-    leading = !led && e.key === 'g' ? Date.now() : 0;
+    const name = called(e.key);
+    leading = !led && name === 'g' ? Date.now() : 0;
     if (led && Object.hasOwn(parts, e.key)) {
       e.preventDefault();
       go(parts[e.key]);
-    } else if (!led && Object.hasOwn(keys, e.key)) {
+    } else if (!led && name !== undefined && name !== 'g') {
       e.preventDefault();
-      keys[e.key]();
+      keys[name]();
     }
   });
 })();

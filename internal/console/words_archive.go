@@ -1,0 +1,42 @@
+package console
+
+// archiveWords are the texts of the page of archives, and of what is done there.
+var archiveWords = map[string][2]string{
+	"archive":            {"Archive", "Archives"},
+	"archiveLead":        {"Conversations that are over are sealed to a key that your organisation alone has. Every name and message that goes in is decided and recorded like any other look.", "Les conversations terminées sont scellées pour une clé que seule votre organisation détient. Chaque nom et chaque message qui y entre fait l’objet d’une décision et d’un enregistrement, comme toute autre consultation."},
+	"archivePlan":        {"To whose key, and how often", "Pour quelle clé, et à quelle fréquence"},
+	"archiveRecipient":   {"Recipient (age public key)", "Destinataire (clé publique age)"},
+	"archiveHint":        {"age1 and 58 letters and digits, as age-keygen prints it. Keep the identity that belongs to it on a machine of your own: without it nobody can open an archive. Empty to archive no more.", "age1 puis 58 lettres et chiffres, comme l’affiche age-keygen. Gardez l’identité correspondante sur une machine à vous : sans elle, personne ne peut ouvrir une archive. Vide pour ne plus archiver."},
+	"archiveEvery":       {"Days between two archives", "Jours entre deux archives"},
+	"archiveEveryHint":   {"From 1 to 31; 0 for none but those somebody asks for.", "De 1 à 31 ; 0 pour aucune, sauf demande."},
+	"archiveNone":        {"Nobody has set a recipient. Nothing is archived.", "Personne n’a fixé de destinataire. Rien n’est archivé."},
+	"archiveWhere":       {"They lie in", "Elles se trouvent dans"},
+	"archiveNowhere":     {"The host has no place for archives yet: whoever runs it sets COUNTERFOIL_ARCHIVE_DIR or COUNTERFOIL_ARCHIVE_BUCKET.", "L’hôte n’a pas encore de place pour les archives : qui l’exploite fixe COUNTERFOIL_ARCHIVE_DIR ou COUNTERFOIL_ARCHIVE_BUCKET."},
+	"archiveSet":         {"Set recipient and days", "Fixer le destinataire et les jours"},
+	"archiveNow":         {"Make an archive now", "Créer une archive maintenant"},
+	"archiveAll":         {"Archives", "Archives"},
+	"archiveEmpty":       {"There are no archives yet.", "Il n’y a pas encore d’archives."},
+	"archiveName":        {"Archive", "Archive"},
+	"archiveState":       {"State", "État"},
+	"archiveTalks":       {"Conversations", "Conversations"},
+	"archiveFiles":       {"Files", "Fichiers"},
+	"archiveBytes":       {"Bytes", "Octets"},
+	"archiveUntil":       {"Kept until", "Conservée jusqu’au"},
+	"archiveRecord":      {"Record", "Enregistrement"},
+	"archiveMade":        {"whole", "complète"},
+	"archiveUnderWay":    {"not finished", "inachevée"},
+	"archiveGivenUp":     {"given up", "abandonnée"},
+	"archiveRemoved":     {"removed", "supprimée"},
+	"archiveCheck":       {"Check and open one", "En vérifier et ouvrir une"},
+	"archiveCheckHint":   {"With this public key of your log anybody can check an archive; only your identity opens it. Neither needs this service:", "Avec cette clé publique de votre journal, n’importe qui peut vérifier une archive ; seule votre identité l’ouvre. Ni l’un ni l’autre n’ont besoin de ce service :"},
+	"archiveNoRecipient": {"That is no recipient: it is age1 and 58 letters and digits, as age-keygen prints it.", "Ce n’est pas un destinataire : c’est age1 puis 58 lettres et chiffres, comme l’affiche age-keygen."},
+	"archiveNoPlace":     {"There is no place for archives on this host yet.", "Cet hôte n’a pas encore de place pour les archives."},
+	"archiveFirst":       {"Set a recipient first.", "Fixez d’abord un destinataire."},
+	"archiveBad":         {"The days are a number from 0 to 31.", "Les jours sont un nombre de 0 à 31."},
+
+	"controlsArchive": {"The sealed archive %s has a copy until %s; only your organisation can open it.", "L’archive scellée %s en garde une copie jusqu’au %s ; seule votre organisation peut l’ouvrir."},
+
+	"act_console.archive": {"Look at the archives", "Consulter les archives"}, "act_archive.plan": {"Set to whose key archives are sealed", "Fixer pour quelle clé les archives sont scellées"},
+	"act_archive.ask": {"Ask for an archive", "Demander une archive"}, "act_archive.begin": {"Begin an archive", "Commencer une archive"}, "act_archive.made": {"Make an archive", "Créer une archive"},
+	"act_archive.given_up": {"Give up an archive", "Abandonner une archive"}, "act_archive.removed": {"Remove an archive whose time is over", "Supprimer une archive arrivée à échéance"},
+}
