@@ -35,7 +35,7 @@ test: ## everything that decides whether a change is good; installs PostgreSQL, 
 
 e2e: build ## the whole product in a real browser
 	@internal/setup/need.sh postgresql chromium npm
-	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 3 ./...
+	cd internal/e2e && COUNTERFOIL_BIN=$(CURDIR)/bin $(GO) test -count=1 -parallel 4 ./...
 
 test-outside: ## logs, proofs, updates and buckets held against tessera's fsck, torchwood's spicy and litewitness, and versitygw, which it installs
 	@internal/setup/need.sh postgresql ssh sqlite3
