@@ -225,6 +225,31 @@ func TestAnErasureNamesTheArchivesThatHaveSomebodyUntilTheyGo(t *testing.T) {
 	}
 }
 
+func TestAllArchivesOfAnErasedOrganisationGoWhenTheirTimeIsOver(t *testing.T) {
+	w := newWorld(t)
+	var dirs []string
+	for _, visitor := range []string{"vera", "vito"} {
+		w.talk(t, visitor, "ada")
+		_, dir := w.made(t)
+		dirs = append(dirs, dir)
+	}
+	_, err := w.DB.Superuser(t).Exec(t.Context(), "update control.archive set made_at = made_at - interval '401 days'")
+	must(t, err)
+	did, err := control.New(w.Pool, w.DB.Pool(t, "counterfoil_retention"), w.Gate).Replay(t.Context(), w.Organisation.ID, audit.Entry{Seq: 7, Kind: audit.Administration,
+		Action: control.ActErase, Decision: audit.DecisionAllow, Facts: map[string]string{"erasure.kind": "organisation", "erasure.subject": w.Organisation.ID.String()}})
+	if err != nil || !did {
+		t.Fatalf("erased: %t, %v", did, err)
+	}
+	if n, err := w.desk().Expire(t.Context(), w.Organisation.ID); err != nil || n != 2 || len(w.said(t, archive.ActRemoved)) != 2 {
+		t.Errorf("%d archives went: %v", n, err)
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the directory of an archive: %v", err)
+		}
+	}
+}
+
 func TestABucketKeepsAnArchiveUntilItsTime(t *testing.T) {
 	w := newWorld(t)
 	server := buckettest.Serve(t)
