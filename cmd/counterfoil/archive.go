@@ -147,12 +147,12 @@ func (c archiveSetCmd) Run(a *app) error {
 			return err
 		}
 		if c.Recipient == "" {
-			fmt.Fprintln(a.stdout, "No archives are made any more. Those there are stay until their time is over.")
+			fmt.Fprintln(a.stdout, a.in("No archives are made any more. Those there are stay until their time is over.", "Plus aucune archive n’est faite. Celles qui existent restent jusqu’à leur terme."))
 			return nil
 		}
-		fmt.Fprintf(a.stdout, "Archives are sealed to %s.\n", c.Recipient)
+		fmt.Fprintf(a.stdout, a.in("Archives are sealed to %s.\n", "Les archives sont scellées pour %s.\n"), c.Recipient)
 		if !h.archives.Ready() {
-			fmt.Fprintln(a.stdout, "There is no place for them yet: set COUNTERFOIL_ARCHIVE_DIR or COUNTERFOIL_ARCHIVE_BUCKET.")
+			fmt.Fprintln(a.stdout, a.in("There is no place for them yet: set COUNTERFOIL_ARCHIVE_DIR or COUNTERFOIL_ARCHIVE_BUCKET.", "Elles n’ont pas encore de place : définissez COUNTERFOIL_ARCHIVE_DIR ou COUNTERFOIL_ARCHIVE_BUCKET."))
 		}
 		return nil
 	})
@@ -175,7 +175,7 @@ func (c archiveCreateCmd) Run(a *app) error {
 		made, any, err := h.archives.Make(a.ctx, operator(o.ID), o.ID, func(one archive.Archive) error {
 			if time.Since(said) > time.Second {
 				said = time.Now()
-				fmt.Fprintf(a.stderr, "%d conversations archived\n", one.Conversations)
+				fmt.Fprintf(a.stderr, a.in("%d conversations archived\n", "%d conversations archivées\n"), one.Conversations)
 			}
 			return nil
 		})
@@ -190,7 +190,7 @@ func (c archiveCreateCmd) Run(a *app) error {
 			return a.json(all)
 		}
 		if len(all) == 0 {
-			fmt.Fprintln(a.stdout, "There is nothing new to archive.")
+			fmt.Fprintln(a.stdout, a.in("There is nothing new to archive.", "Il n’y a rien de nouveau à archiver."))
 			return nil
 		}
 		return a.showArchives(all)
@@ -225,16 +225,16 @@ func (c archiveListCmd) Run(a *app) error {
 
 func (a *app) showArchives(all []archive.Archive) error {
 	t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "ARCHIVE\tSTATE\tCONVERSATIONS\tENDED FROM\tTO\tFILES\tBYTES\tKEPT UNTIL\tRECORD\tWHERE")
+	fmt.Fprintln(t, a.in("ARCHIVE\tSTATE\tCONVERSATIONS\tENDED FROM\tTO\tFILES\tBYTES\tKEPT UNTIL\tRECORD\tWHERE", "ARCHIVE\tÉTAT\tCONVERSATIONS\tFINIES DU\tAU\tFICHIERS\tOCTETS\tGARDÉE JUSQU’AU\tENREGISTREMENT\tOÙ"))
 	for _, one := range all {
-		state, record := "under way", "-"
+		state, record := a.in("under way", "en cours"), "-"
 		switch {
 		case one.Removed != nil:
-			state = "removed"
+			state = a.in("removed", "supprimée")
 		case one.GivenUp != nil:
-			state = "given up"
+			state = a.in("given up", "abandonnée")
 		case one.Made != nil:
-			state = fmt.Sprintf("made, number %d", one.Number)
+			state = fmt.Sprintf(a.in("made, number %d", "faite, numéro %d"), one.Number)
 		}
 		if one.Record != nil {
 			record = fmt.Sprint(*one.Record)
@@ -335,10 +335,10 @@ func (c archiveVerifyCmd) Run(a *app) error {
 	} else {
 		for _, r := range reports {
 			if len(r.Faults) == 0 {
-				fmt.Fprintf(a.stdout, "%s is good: archive %d of the log %s, %d conversations in %d files.\n", r.Place, r.Manifest.Number, r.Manifest.Log, r.Manifest.Conversations, len(r.Manifest.Files))
+				fmt.Fprintf(a.stdout, a.in("%s is good: archive %d of the log %s, %d conversations in %d files.\n", "%s est bonne : archive %d du journal %s, %d conversations dans %d fichiers.\n"), r.Place, r.Manifest.Number, r.Manifest.Log, r.Manifest.Conversations, len(r.Manifest.Files))
 				continue
 			}
-			fmt.Fprintf(a.stdout, "%s IS NOT GOOD.\n", r.Place)
+			fmt.Fprintf(a.stdout, a.in("%s IS NOT GOOD.\n", "%s N’EST PAS BONNE.\n"), r.Place)
 			for _, f := range r.Faults {
 				fmt.Fprintf(a.stdout, "  %-12s %s: %s\n", f.Kind, f.File, f.Text)
 			}
@@ -347,7 +347,7 @@ func (c archiveVerifyCmd) Run(a *app) error {
 			fmt.Fprintf(a.stdout, "  %-12s %s: %s\n", f.Kind, f.File, f.Text)
 		}
 		if len(reports) == 0 {
-			fmt.Fprintln(a.stdout, "There are no archives.")
+			fmt.Fprintln(a.stdout, a.in("There are no archives.", "Il n’y a pas d’archives."))
 		}
 	}
 	if bad {
@@ -398,17 +398,17 @@ func (c archiveRestoreCmd) Run(a *app) error {
 		for _, f := range r.Faults {
 			fmt.Fprintf(a.stderr, "  %-12s %s: %s\n", f.Kind, f.File, f.Text)
 		}
-		fmt.Fprintln(a.stdout, "The archive is not good. Nothing was written.")
+		fmt.Fprintln(a.stdout, a.in("The archive is not good. Nothing was written.", "L’archive n’est pas bonne. Rien n’a été écrit."))
 		return found{}
 	}
 	if !r.Signed {
-		fmt.Fprintln(a.stderr, "Without --key nobody checked who signed this archive.")
+		fmt.Fprintln(a.stderr, a.in("Without --key nobody checked who signed this archive.", "Sans --key, personne n’a vérifié qui a signé cette archive."))
 	}
 	got, err := archive.Restore(a.ctx, files, r.Manifest, identities, c.To, bar.Update)
 	bar.Clear()
 	switch {
 	case errors.Is(err, archive.ErrIdentity):
-		fmt.Fprintf(a.stdout, "%v. It is sealed to %s.\n", err, r.Manifest.Recipient)
+		fmt.Fprintf(a.stdout, a.in("%v. It is sealed to %s.\n", "%v. Elle est scellée pour %s.\n"), err, r.Manifest.Recipient)
 		return found{}
 	case errors.Is(err, archive.ErrIncomplete) || errors.Is(err, archive.ErrLine):
 		fmt.Fprintf(a.stdout, "%v.\n", err)
@@ -419,6 +419,6 @@ func (c archiveRestoreCmd) Run(a *app) error {
 	if c.JSON {
 		return a.json(got)
 	}
-	fmt.Fprintf(a.stdout, "Wrote %d conversations with %d events into %s.\n", got.Conversations, got.Events, c.To)
+	fmt.Fprintf(a.stdout, a.in("Wrote %d conversations with %d events into %s.\n", "%d conversations avec %d événements écrites dans %s.\n"), got.Conversations, got.Events, c.To)
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,7 +62,7 @@ func (c eraseDoCmd) Run(a *app) error {
 			if c.JSON {
 				return a.json(r)
 			}
-			return showKept(a.stdout, r)
+			return a.showKept(r)
 		}
 		var e control.Erasure
 		var err error
@@ -120,15 +119,20 @@ func (c eraseDoCmd) begin(a *app, h *heart, o chat.Organisation) error {
 	if err := writeBegun(wholeErasureFile(h, o), begun); err != nil {
 		return err
 	}
-	if err := showKept(a.stdout, r); err != nil {
+	if err := a.showKept(r); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, `
+	fmt.Fprintf(a.stdout, a.in(`
 All of this goes for good; the log of %s stays. Nothing was removed yet.
 A second operator of this host, another user of the operating system, confirms it within an hour:
 
   counterfoil erase do organisation --org %s --code %s
-`, o.Name, o.ID, begun.Code)
+`, `
+Tout cela disparaît pour toujours ; le journal de %s demeure. Rien n’est encore supprimé.
+Un second opérateur de cette machine, un autre utilisateur du système, le confirme dans l’heure :
+
+  counterfoil erase do organisation --org %s --code %s
+`), o.Name, o.ID, begun.Code)
 	return nil
 }
 
@@ -170,23 +174,23 @@ func (a *app) erased() func(control.Erasure) error {
 	return func(e control.Erasure) error {
 		if time.Since(said) > time.Second {
 			said = time.Now()
-			fmt.Fprintf(a.stderr, "%d conversations gone\n", e.Conversations)
+			fmt.Fprintf(a.stderr, a.in("%d conversations gone\n", "%d conversations supprimées\n"), e.Conversations)
 		}
 		return nil
 	}
 }
 
-func showKept(w io.Writer, r control.Report) error {
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(t, "%s %s\nPLACE\tROWS\tFIRST\tLAST\n", r.Kind, r.Reference)
+func (a *app) showKept(r control.Report) error {
+	t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(t, a.in("%s %s\nPLACE\tROWS\tFIRST\tLAST\n", "%s %s\nENDROIT\tLIGNES\tPREMIÈRE\tDERNIÈRE\n"), r.Kind, r.Reference)
 	for _, p := range r.Places {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", p.Place, p.N, dateOf(p.First), dateOf(p.Last))
 	}
 	for _, e := range r.Elsewhere {
-		fmt.Fprintf(t, "beyond: %s\t\t\tuntil %s\n", strings.TrimSpace(e.What+" "+e.Name), dateOf(e.Until))
+		fmt.Fprintf(t, a.in("beyond: %s\t\t\tuntil %s\n", "ailleurs : %s\t\t\tjusqu’au %s\n"), strings.TrimSpace(e.What+" "+e.Name), dateOf(e.Until))
 	}
 	for _, h := range r.Holds {
-		fmt.Fprintf(t, "held by %s\n", h)
+		fmt.Fprintf(t, a.in("held by %s\n", "retenu par %s\n"), h)
 	}
 	return t.Flush()
 }
@@ -210,11 +214,11 @@ func (c eraseListCmd) Run(a *app) error {
 			return a.json(all)
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "ERASURE\tOF\tORDERED\tDONE\tCONVERSATIONS\tKEYS\tCERTIFICATE")
+		fmt.Fprintln(t, a.in("ERASURE\tOF\tORDERED\tDONE\tCONVERSATIONS\tKEYS\tCERTIFICATE", "EFFACEMENT\tDE\tORDONNÉ\tFAIT\tCONVERSATIONS\tCLÉS\tCERTIFICAT"))
 		for _, e := range all {
-			certificate := "not done"
+			certificate := a.in("not done", "pas fait")
 			if e.Certificate != nil {
-				certificate = fmt.Sprintf("record %d", *e.Certificate)
+				certificate = fmt.Sprintf(a.in("record %d", "enregistrement %d"), *e.Certificate)
 			}
 			fmt.Fprintf(t, "%s\t%s %s\t%s\t%s\t%d\t%d\t%s\n", e.ID, e.Kind, e.Reference, e.Ordered.UTC().Format(time.DateOnly), dateOf(e.Done), e.Conversations, e.Keys, certificate)
 		}

@@ -28,7 +28,7 @@ func (a *app) controlling(named string, f func(*heart, chat.Organisation) error)
 		defer h.closeControl()
 		err := f(h, o)
 		if errors.Is(err, access.ErrDenied) || errors.Is(err, control.ErrHeld) || errors.Is(err, control.ErrOpen) || errors.Is(err, control.ErrGone) || errors.Is(err, control.ErrClock) || errors.Is(err, control.ErrRunning) {
-			fmt.Fprintf(a.stdout, "Nothing was changed: %v.\n", err)
+			fmt.Fprintf(a.stdout, a.in("Nothing was changed: %v.\n", "Rien n’est changé : %v.\n"), err)
 			return found{}
 		}
 		return err
@@ -78,17 +78,17 @@ func (c retentionShowCmd) Run(a *app) error {
 			return a.json(all)
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "CLASS\tDAYS\tSET\tNEXT\tDUE\tHELD\tOLDEST")
+		fmt.Fprintln(t, a.in("CLASS\tDAYS\tSET\tNEXT\tDUE\tHELD\tOLDEST", "CLASSE\tJOURS\tFIXÉ\tENSUITE\tÉCHUS\tRETENUS\tPLUS ANCIEN"))
 		for _, k := range all {
-			days, set, next := "not said", "as usual", "-"
+			days, set, next := a.in("not said", "non dit"), a.in("as usual", "par défaut"), "-"
 			if k.Days != nil {
 				days = strconv.Itoa(*k.Days)
 			}
 			if k.Since != nil {
-				set = "since " + k.Since.UTC().Format(time.DateOnly)
+				set = a.in("since ", "depuis le ") + k.Since.UTC().Format(time.DateOnly)
 			}
 			if k.NextAt != nil {
-				next = fmt.Sprintf("%d from %s", *k.NextDays, k.NextAt.UTC().Format(time.DateOnly))
+				next = fmt.Sprintf(a.in("%d from %s", "%d dès le %s"), *k.NextDays, k.NextAt.UTC().Format(time.DateOnly))
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", k.Class, days, set, next, k.Due, k.Held, dateOf(k.Oldest))
 		}
@@ -147,11 +147,11 @@ func (c retentionSetCmd) Run(a *app) error {
 		if c.JSON {
 			return a.json(counts)
 		}
-		verb := "go with the next run of retention"
+		verb := a.in("go with the next run of retention", "disparaissent à la prochaine application")
 		if c.DryRun {
-			verb = "would go; nothing was changed"
+			verb = a.in("would go; nothing was changed", "disparaîtraient ; rien n’est changé")
 		}
-		fmt.Fprintf(a.stdout, "%s for %d days: %d are older, %d of them are held; %d %s.\n", c.Class, c.Days, counts.Due, counts.Held, counts.Due-counts.Held, verb)
+		fmt.Fprintf(a.stdout, a.in("%s for %d days: %d are older, %d of them are held; %d %s.\n", "%s pour %d jours : %d sont plus anciens, dont %d retenus ; %d %s.\n"), c.Class, c.Days, counts.Due, counts.Held, counts.Due-counts.Held, verb)
 		return nil
 	})
 }
@@ -174,7 +174,7 @@ func (c retentionRunCmd) Run(a *app) error {
 		r, err := h.control.Apply(a.ctx, o.ID, c.Confirm, func(class string, gone int64) error {
 			if time.Since(said) > time.Second {
 				said = time.Now()
-				fmt.Fprintf(a.stderr, "%s: %d gone\n", class, gone)
+				fmt.Fprintf(a.stderr, a.in("%s: %d gone\n", "%s : %d supprimés\n"), class, gone)
 			}
 			return nil
 		})
@@ -185,9 +185,9 @@ func (c retentionRunCmd) Run(a *app) error {
 			return a.json(r)
 		}
 		for _, class := range control.Classes() {
-			fmt.Fprintf(a.stdout, "%s: %d gone\n", class, r.Gone[class])
+			fmt.Fprintf(a.stdout, a.in("%s: %d gone\n", "%s : %d supprimés\n"), class, r.Gone[class])
 		}
-		fmt.Fprintf(a.stdout, "Record %d says what went and what is left.\n", *r.Act)
+		fmt.Fprintf(a.stdout, a.in("Record %d says what went and what is left.\n", "L’enregistrement %d dit ce qui a disparu et ce qui reste.\n"), *r.Act)
 		return nil
 	})
 }
@@ -238,9 +238,9 @@ func (c retentionReportCmd) Run(a *app) error {
 		if c.JSON {
 			err = a.json(report)
 		} else {
-			fmt.Fprintf(a.stdout, "Since %s retention was applied %d times; the longest time without was %.0f hours.\n", report.Since.Format(time.DateOnly), report.Runs, report.Longest)
+			fmt.Fprintf(a.stdout, a.in("Since %s retention was applied %d times; the longest time without was %.0f hours.\n", "Depuis le %s, la conservation a été appliquée %d fois ; le plus long intervalle a été de %.0f heures.\n"), report.Since.Format(time.DateOnly), report.Runs, report.Longest)
 			t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(t, "CLASS\tDAYS\tGONE\tHELD NOW\tDUE NOW\tMOST LEFT BEHIND\tOLDEST")
+			fmt.Fprintln(t, a.in("CLASS\tDAYS\tGONE\tHELD NOW\tDUE NOW\tMOST LEFT BEHIND\tOLDEST", "CLASSE\tJOURS\tSUPPRIMÉS\tRETENUS\tÉCHUS\tPLUS GRAND RESTE\tPLUS ANCIEN"))
 			for _, e := range report.Classes {
 				fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", e.Class, e.Days, e.Gone, e.Held, e.Late, e.Worst, e.Oldest)
 			}
@@ -375,7 +375,7 @@ func (c holdPlaceCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "Placed the hold %s.\n", id)
+		fmt.Fprintf(a.stdout, a.in("Placed the hold %s.\n", "La conservation forcée %s est posée.\n"), id)
 		return nil
 	})
 }
@@ -399,7 +399,7 @@ func (c holdListCmd) Run(a *app) error {
 			return a.json(all)
 		}
 		t := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "HOLD\tCOVERS\tSINCE\tUNTIL\tPLACED\tLIFTED\tWHY")
+		fmt.Fprintln(t, a.in("HOLD\tCOVERS\tSINCE\tUNTIL\tPLACED\tLIFTED\tWHY", "CONSERVATION\tCOUVRE\tDEPUIS\tJUSQU’À\tPOSÉE\tLEVÉE\tPOURQUOI"))
 		for _, k := range all {
 			covers := k.Kind
 			if k.Subject != nil {
@@ -436,7 +436,7 @@ func (c holdLiftCmd) Run(a *app) error {
 		if err := h.control.LiftHold(a.ctx, operator(o.ID), o.ID, id, on); err != nil {
 			return err
 		}
-		fmt.Fprintln(a.stdout, "Lifted. What it covered goes as its time says.")
+		fmt.Fprintln(a.stdout, a.in("Lifted. What it covered goes as its time says.", "Levée. Ce qu’elle couvrait disparaît à son terme."))
 		return nil
 	})
 }
