@@ -535,15 +535,16 @@ func TestTheConsoleCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 		return eval[float64](a.tab, `((q) => q.match(/until/) ? (new Date(q.match(/until:(\S+)/)[1]) - new Date(q.match(/since:(\S+)/)[1])) / 6e4 : 120)(document.querySelector("#filter")?.value ?? "")`) <= 50
 	})
 
+	ready := func() {
+		t.Helper()
+		eventually(t, "the page is ready", soon, func() bool { return eval[bool](a.tab, `document.readyState === "complete"`) })
+	}
+	ready()
 	a.tab.key(letter("g"))
 	a.tab.key(letter("s"))
 	a.shows("h1", a.words.people)
 
 	// CON-23, WCAG 2.1.4: a shortcut can be another key, and none at all.
-	ready := func() {
-		t.Helper()
-		eventually(t, "the page is ready", soon, func() bool { return eval[bool](a.tab, `document.readyState === "complete"`) })
-	}
 	ready()
 	a.tab.key(letter("?"))
 	a.shows("#help", "Keyboard shortcuts")
