@@ -171,12 +171,9 @@ func (archiveCreateCmd) Help() string {
 // Run makes an archive now.
 func (c archiveCreateCmd) Run(a *app) error {
 	return a.archiving(c.Org, func(h *heart, o chat.Organisation) error {
-		said := time.Now()
+		tell := a.telling()
 		made, any, err := h.archives.Make(a.ctx, operator(o.ID), o.ID, func(one archive.Archive) error {
-			if time.Since(said) > time.Second {
-				said = time.Now()
-				fmt.Fprintf(a.stderr, a.in("%d conversations archived\n", "%d conversations archivées\n"), one.Conversations)
-			}
+			tell(a.in("%d conversations archived\n", "%d conversations archivées\n"), one.Conversations)
 			return nil
 		})
 		if err != nil {

@@ -170,12 +170,9 @@ func (c eraseDoCmd) together(a *app, h *heart, o chat.Organisation) (control.Era
 
 // erased shows on the terminal how far an erasure is.
 func (a *app) erased() func(control.Erasure) error {
-	said := time.Now()
+	tell := a.telling()
 	return func(e control.Erasure) error {
-		if time.Since(said) > time.Second {
-			said = time.Now()
-			fmt.Fprintf(a.stderr, a.in("%d conversations gone\n", "%d conversations supprimées\n"), e.Conversations)
-		}
+		tell(a.in("%d conversations gone\n", "%d conversations supprimées\n"), e.Conversations)
 		return nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -184,6 +185,17 @@ func (a *app) in(english, french string) string {
 		return french
 	}
 	return english
+}
+
+// telling says on the terminal how far something is, at most once a second and not within the first.
+func (a *app) telling() func(format string, args ...any) {
+	told := time.Now()
+	return func(format string, args ...any) {
+		if time.Since(told) > time.Second {
+			told = time.Now()
+			fmt.Fprintf(a.stderr, format, args...)
+		}
+	}
 }
 
 func main() {

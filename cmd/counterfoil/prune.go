@@ -147,12 +147,9 @@ func (c auditPruneCmd) prune(a *app, h *heart, o chat.Organisation, r pglog.Rete
 		return err
 	}
 	defer pool.Close()
-	begun, said := time.Now(), time.Now()
+	begun, tell := time.Now(), a.telling()
 	err = pglog.Prune(a.ctx, pool, o.ID, act, r.Upto, func(gone uint64) {
-		if time.Since(said) > time.Second {
-			said = time.Now()
-			fmt.Fprintf(a.stderr, "%d of %d removed after %s\n", gone, r.Upto-r.First, time.Since(begun).Round(time.Second))
-		}
+		tell("%d of %d removed after %s\n", gone, r.Upto-r.First, time.Since(begun).Round(time.Second))
 	})
 	if err != nil {
 		return err

@@ -170,12 +170,9 @@ func (retentionRunCmd) Help() string {
 // Run applies retention now.
 func (c retentionRunCmd) Run(a *app) error {
 	return a.controlling(c.Org, func(h *heart, o chat.Organisation) error {
-		said := time.Now()
+		tell := a.telling()
 		r, err := h.control.Apply(a.ctx, o.ID, c.Confirm, func(class string, gone int64) error {
-			if time.Since(said) > time.Second {
-				said = time.Now()
-				fmt.Fprintf(a.stderr, a.in("%s: %d gone\n", "%s : %d supprimés\n"), class, gone)
-			}
+			tell(a.in("%s: %d gone\n", "%s : %d supprimés\n"), class, gone)
 			return nil
 		})
 		if err != nil {

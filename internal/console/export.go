@@ -144,6 +144,11 @@ func parseExtract(text string) (x extract, ok bool) {
 	return x, ok && known && x.String() == text
 }
 
+// facts are what records say of it.
+func (x extract) facts() map[string]string {
+	return map[string]string{"filter": x.Filter, "format": x.As, "before": strconv.FormatUint(x.Before, 10)}
+}
+
 // Link is where whoever is to consent sees these records.
 func (x extract) Link() string {
 	return link("/events", "q", x.Filter, "readings", search{readings: x.Readings}.Shown())
@@ -213,7 +218,7 @@ func (s *Server) exportAsked(r *http.Request, lang string, admin principal.Admin
 	if !ok || err != nil || f.String() != x.Filter || f.Since.At.IsZero() || f.Until.At.IsZero() {
 		return access.ErrUnknown
 	}
-	facts := map[string]string{"filter": x.Filter, "format": x.As, "before": strconv.FormatUint(x.Before, 10)}
+	facts := x.facts()
 	sought, recorded, err := s.cfg.Gate.Seek(r.Context(), admin.Organisation(), admin.Organisation(), f)
 	if err == nil && (sought.String() != x.Filter || recorded != x.Filter) { // with references, as they were shown
 		return access.ErrUnknown
@@ -259,7 +264,7 @@ func (s *Server) exportApproved(w http.ResponseWriter, r *http.Request, v visit,
 	if err == nil {
 		on.Consent, err = s.cfg.Gate.Consent(ctx, admin, a.Kind, uuid.Nil, a.About)
 	}
-	facts := map[string]string{"filter": x.Filter, "format": x.As, "before": strconv.FormatUint(x.Before, 10)}
+	facts := x.facts()
 	if err == nil {
 		err = s.cfg.Gate.ActOn(ctx, admin, policy.ExportRecords, organisation, "console.export_begun", facts, on)
 	}
